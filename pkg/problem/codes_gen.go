@@ -1,0 +1,5 @@
+package problem
+
+type Code string
+
+const InvalidValue Code = "invalid_value"

@@ -1,0 +1,9 @@
+module horcrux/services/compute
+
+go 1.26.0
+
+require horcrux/pkg v0.0.0
+
+require github.com/google/uuid v1.6.0 // indirect
+
+replace horcrux/pkg => ../../pkg

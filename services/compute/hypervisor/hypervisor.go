@@ -1,0 +1,151 @@
+// Package hypervisor is what the compute service asks of a hypervisor. The implementations are below it; the suite
+// that all of them pass is drivertest/.
+package hypervisor
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Every failure of a driver is one of these, wrapped with what the hypervisor said (which is for logs, never for
+// users).
+var (
+	ErrNotFound      = errors.New("not found")
+	ErrAlreadyExists = errors.New("already exists")
+	ErrConflict      = errors.New("conflict")    // not possible in this state
+	ErrBusy          = errors.New("busy")        // try again later
+	ErrInvalid       = errors.New("invalid")     // the hypervisor refuses the configuration
+	ErrUnsupported   = errors.New("unsupported") // this hypervisor cannot do it
+	ErrUnavailable   = errors.New("unavailable") // the daemon does not answer
+	ErrExhausted     = errors.New("exhausted")   // memory, disk or another resource of the node is used up
+	ErrPermission    = errors.New("permission denied")
+	ErrUnknown       = errors.New("outcome unknown") // a call timed out or broke off: look before acting again
+)
+
+// State of a domain as the hypervisor reports it.
+type State string
+
+// The states.
+const (
+	Off     State = "off"
+	Running State = "running"
+	Paused  State = "paused"
+	Crashed State = "crashed"
+)
+
+// Disk of a domain. Path exists on the node.
+type Disk struct {
+	Type      string // file or block
+	Path      string
+	Format    string // raw or qcow2
+	Bus       string // virtio, scsi, sata
+	BootOrder int    // 0: not booted from
+}
+
+// NIC of a domain.
+type NIC struct {
+	Network string
+	Model   string
+	MAC     string // "" lets the driver derive one from the domain's id and the index, always the same
+}
+
+// Spec is a domain to define. Its id is the domain's UUID.
+type Spec struct {
+	ID          uuid.UUID
+	Name        string
+	Description string
+	CPUs        int
+	MemoryMB    int64 // MiB
+	CPUModel    string
+	Machine     string
+	Firmware    string
+	Accelerator Accelerator
+	Disks       []Disk
+	NICs        []NIC
+	Kernel      string // absolute paths, "" for none
+	Initrd      string
+	Cmdline     string
+	ISO         string
+	Autostart   bool
+}
+
+// Accelerator is how guest code runs.
+type Accelerator string
+
+// The accelerators.
+const (
+	KVM Accelerator = "kvm"
+	TCG Accelerator = "tcg"
+)
+
+// Domain is what the hypervisor knows of a guest.
+type Domain struct {
+	ID        uuid.UUID
+	Name      string
+	NativeID  string // what the hypervisor's own tools call it
+	State     State
+	Autostart bool
+	// Managed says that the domain carries our mark.
+	Managed bool
+}
+
+// Change says that a domain is not as it was. It carries what was observed, not what somebody did.
+type Change struct {
+	ID    uuid.UUID
+	State State  // "" when the domain is gone
+	Cause string // "destroyed", "shutdown", "crashed", "started", "undefined", …
+	At    time.Time
+}
+
+// Info describes a reachable hypervisor.
+type Info struct {
+	Name         string // "qemu"
+	Version      string
+	CPUs         int
+	MemoryMB     int64
+	MaxCPUs      int // of one guest
+	Accelerators []Accelerator
+}
+
+// Driver drives one hypervisor on one node. All methods may be called at the same time by many goroutines, answer
+// within the context's deadline, and fail only with the errors above or the context's.
+//
+// A mutation that was cut off (ErrUnknown, ErrUnavailable, a deadline) may or may not have happened. Every mutation
+// can be repeated: what already holds is success.
+type Driver interface {
+	// Info fails with ErrUnavailable while the hypervisor does not answer.
+	Info(ctx context.Context) (Info, error)
+
+	// Define makes the domain known, off, under Spec.ID. A domain of the same id is replaced when it is off and
+	// carries our mark; ErrAlreadyExists when another domain has the name, ErrInvalid when the hypervisor refuses.
+	Define(ctx context.Context, spec Spec) (Domain, error)
+	// Undefine forgets an off domain with all that the hypervisor keeps for it, disks aside. A domain that does not
+	// exist is success; ErrConflict when it runs.
+	Undefine(ctx context.Context, id uuid.UUID) error
+
+	// Start runs an off domain; a running one is success. ErrNotFound.
+	Start(ctx context.Context, id uuid.UUID) error
+	// Destroy ends a domain by force; an off one is success. ErrNotFound.
+	Destroy(ctx context.Context, id uuid.UUID) error
+	// Shutdown asks the guest to power off and does not wait. ErrConflict when it does not run; ErrNotFound.
+	Shutdown(ctx context.Context, id uuid.UUID) error
+	// SetAutostart says whether the domain starts with the hypervisor. ErrNotFound.
+	SetAutostart(ctx context.Context, id uuid.UUID, on bool) error
+	// SetDescription changes what the hypervisor's own tools show. ErrNotFound.
+	SetDescription(ctx context.Context, id uuid.UUID, text string) error
+
+	// Domain observes one. ErrNotFound.
+	Domain(ctx context.Context, id uuid.UUID) (Domain, error)
+	// Domains observes all, those without our mark too, in one call to the hypervisor for all.
+	Domains(ctx context.Context) ([]Domain, error)
+	// Watch sends changes until ctx ends or the connection breaks, then closes the channel. Changes may be merged but
+	// the last one of a domain is never lost while the channel is open. Whoever watches observes all domains after
+	// Watch returned.
+	Watch(ctx context.Context) (<-chan Change, error)
+
+	// Close ends the driver. Calls under way fail with ErrUnavailable.
+	Close() error
+}
