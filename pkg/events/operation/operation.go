@@ -25,16 +25,21 @@ type Requested struct {
 	Deadline   time.Time       `json:"deadline"`
 }
 
-// StepPlan is one step of a process: a command to a service, and the command that takes it back.
+// Call is a command of a process to be.
+type Call struct {
+	To     events.Address  `json:"to"`
+	Type   string          `json:"type"` // "volume.create"
+	Target uuid.UUID       `json:"target"`
+	Data   json.RawMessage `json:"data,omitempty"`
+}
+
+// StepPlan is one step of a process, and how it is taken back.
 type StepPlan struct {
-	Name    string          `json:"name"` // "disk 0"; unique in the plan
-	To      events.Address  `json:"to"`
-	Type    string          `json:"type"`
-	Target  uuid.UUID       `json:"target"`
-	Data    json.RawMessage `json:"data,omitempty"`
-	UndoBy  string          `json:"undo_by,omitempty"`   // type of the command that takes the step back
-	NoWay   bool            `json:"no_return,omitempty"` // after this step has succeeded nothing is taken back
-	Forward bool            `json:"forward,omitempty"`   // its failure ends the process without taking anything back
+	Name string `json:"name"` // "disk 0"; unique in the plan
+	Do   Call   `json:"do"`
+	Undo *Call  `json:"undo,omitempty"` // nil: nothing to take back
+	// NoReturn: once this step has succeeded nothing is taken back any more.
+	NoReturn bool `json:"no_return,omitempty"`
 }
 
 // Started says that the owner accepted the command. Steps is the plan of a process, empty for a single effect.
