@@ -40,6 +40,7 @@ type View struct {
 var Resource = events.Resource{
 	Kind: Kind, Collection: "vms", Domain: "compute", NameScope: NameScope, Codec: Codec,
 	Apply:       events.NewApply(Codec, apply),
+	Begin:       events.NewBegin(Codec, apply),
 	Revise:      revise,
 	Filters:     []string{"state", "node", "backend", "tags", "autostart", "cpus", "memory_mb"},
 	FilterNames: map[string]string{"tag": "tags"},

@@ -23,6 +23,7 @@ type View struct {
 var Resource = events.Resource{
 	Kind: Kind, Collection: "storage/volumes", Domain: "storage", Codec: Codec,
 	Apply:   events.NewApply(Codec, apply),
+	Begin:   events.NewBegin(Codec, apply),
 	Filters: []string{"pool", "state", "owner", "format", "node"},
 }
 
