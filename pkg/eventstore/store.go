@@ -21,7 +21,18 @@ var (
 	ErrUnknownEra = errors.New("position of an unknown era")
 	// ErrUnavailable: the store cannot be reached now; what was asked may or may not have happened.
 	ErrUnavailable = errors.New("event store unavailable")
+	// ErrInvalid: what was to be appended cannot be recorded, now or ever.
+	ErrInvalid = errors.New("append is not valid")
+	// ErrKeyTaken: the idempotency key of an append is recorded already; Request says for which operation.
+	ErrKeyTaken = errors.New("idempotency key is recorded already")
 )
+
+// KeyLifetime is how long an idempotency key is remembered.
+const KeyLifetime = 24 * time.Hour
+
+// FirstDue is how long after it was recorded an undecided command is due for publication, in case that whoever
+// recorded it did not publish it, or that the transport lost it.
+const FirstDue = 5 * time.Second
 
 // NameTakenError: a name that an append claims belongs to another stream.
 type NameTakenError struct {
@@ -109,6 +120,14 @@ type ReadOptions struct {
 	Limit  int           // at most 10,000; 0 means 1,000
 }
 
+// PageSize is the limit that applies.
+func (o ReadOptions) PageSize() int {
+	if o.Limit <= 0 {
+		return 1000
+	}
+	return min(o.Limit, 10_000)
+}
+
 // Page is a piece of the log.
 type Page struct {
 	Events []events.Event
@@ -148,17 +167,25 @@ type Reader interface {
 type Store interface {
 	Reader
 	// Append records one transaction. In this order: it takes the streams' locks, returns the stored outcome when the
-	// command has one (Duplicate), fails with ErrWrongVersion when a stream moved, inserts the events, then fails
-	// with *NameTakenError when a claimed name is another stream's. After a failure nothing is recorded.
+	// command has one (Duplicate), fails with ErrKeyTaken when the idempotency key is recorded, with ErrWrongVersion
+	// when a stream moved, inserts the events, then fails with *NameTakenError when a claimed name is another
+	// stream's. Names are released before any is claimed. After a failure nothing is recorded.
 	Append(ctx context.Context, a Append) (Result, error)
 	// Locked takes the streams' locks, loads them, and appends what decide returns, in one transaction, so that it
-	// cannot lose to another appender. decide must not use the store.
+	// cannot lose to another appender. A command that has an outcome is not decided again (Duplicate). What decide
+	// returns may append only to the streams named here. decide must not use the store.
 	Locked(ctx context.Context, command uuid.UUID, streams []events.Stream, decide Decision) (Result, error)
 
-	// Due returns undecided commands whose next publication is due at a time.
+	// Due returns undecided commands whose next publication is due at a time, the longest due first. The first is
+	// due FirstDue after it was recorded. Parked commands are not due.
 	Due(ctx context.Context, at time.Time, limit int) ([]Undecided, error)
 	// Published counts a publication of an undecided command and sets the time of the next.
 	Published(ctx context.Context, command uuid.UUID, next time.Time) error
+	// Park takes an undecided command out of Due, because it went to the dead letters. It may still be decided.
+	Park(ctx context.Context, command uuid.UUID) error
+	// Unpark makes a parked command due at once. Published, Park and Unpark do nothing to a command that is unknown
+	// or decided.
+	Unpark(ctx context.Context, command uuid.UUID) error
 	// Nudged is sent to, without blocking, after each append of this Store; other processes nudge over NATS.
 	Nudged() <-chan struct{}
 }

@@ -1,0 +1,90 @@
+package chain
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"horcrux/pkg/eventstore"
+)
+
+// maxExact is the greatest integer up to which JSON numbers are exact for every reader (RFC 7493).
+const maxExact = 1 << 53
+
+// Canonical returns the RFC 8785 form of a JSON value. It is the form that is hashed, and a round trip through jsonb,
+// which keeps neither the order of keys nor the spelling of numbers, does not change it. What such a round trip, or a
+// reader that has only doubles, would not keep is refused with ErrInvalid: the character U+0000, duplicate keys,
+// invalid UTF-8, integers beyond 2^53 and numbers beyond the range of a double.
+func Canonical(raw []byte) ([]byte, error) {
+	if err := check(raw); err != nil {
+		return nil, err
+	}
+	v := jsontext.Value(bytes.Clone(raw))
+	if err := v.Canonicalize(); err != nil {
+		return nil, fmt.Errorf("%w: %w", eventstore.ErrInvalid, err)
+	}
+	return v, nil
+}
+
+// check finds the characters and numbers that Canonicalize would let pass. It trusts nothing about the syntax, which
+// Canonicalize checks afterwards.
+func check(raw []byte) error {
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case c == '"':
+			end, err := checkString(raw, i+1)
+			if err != nil {
+				return err
+			}
+			i = end
+		case c == '-' || '0' <= c && c <= '9':
+			end := i + 1
+			for end < len(raw) && isNumber(raw[end]) {
+				end++
+			}
+			if err := checkNumber(raw[i:end]); err != nil {
+				return err
+			}
+			i = end - 1
+		}
+	}
+	return nil
+}
+
+// checkString returns the index of the quote that ends the string begun before start.
+func checkString(raw []byte, start int) (int, error) {
+	for i := start; i < len(raw); i++ {
+		switch raw[i] {
+		case '"':
+			return i, nil
+		case '\\':
+			if bytes.HasPrefix(raw[i+1:], []byte("u0000")) {
+				return 0, fmt.Errorf("%w: a string contains the character U+0000", eventstore.ErrInvalid)
+			}
+			i++
+		}
+	}
+	return len(raw), nil
+}
+
+func isNumber(c byte) bool {
+	return '0' <= c && c <= '9' || c == '.' || c == 'e' || c == 'E' || c == '+' || c == '-'
+}
+
+func checkNumber(n []byte) error {
+	if bytes.ContainsAny(n, ".eE") {
+		if _, err := strconv.ParseFloat(string(n), 64); err != nil {
+			return fmt.Errorf("%w: number %s is beyond the range of a double", eventstore.ErrInvalid, n)
+		}
+		return nil
+	}
+	if len(n) < len("9007199254740992") {
+		return nil
+	}
+	if v, err := strconv.ParseInt(string(n), 10, 64); err != nil || v < -maxExact || v > maxExact {
+		return fmt.Errorf("%w: integer %s is beyond 2^53; write it as a string", eventstore.ErrInvalid, n)
+	}
+	return nil
+}
