@@ -117,6 +117,7 @@ func (c Command) Stream() Stream { return NewStream(c.Kind(), c.Target) }
 // Intent names the command on whose behalf an effect runs. It is recorded with the event that began the effect, so
 // that whoever takes the effect up, also after a crash, knows whom to tell how it ended.
 type Intent struct {
+	Type      string    `json:"type"` // of the command: "vm.start"
 	Command   uuid.UUID `json:"command"`
 	Operation uuid.UUID `json:"operation,omitzero"`
 	Step      string    `json:"step,omitempty"`
@@ -126,7 +127,7 @@ type Intent struct {
 
 // Intent is the intent that a command's acceptance begins.
 func (c Command) Intent() Intent {
-	return Intent{Command: c.ID, Operation: c.Meta.Operation, Step: c.Step, ReplyTo: c.ReplyTo, Deadline: c.Deadline}
+	return Intent{Type: c.Type, Command: c.ID, Operation: c.Meta.Operation, Step: c.Step, ReplyTo: c.ReplyTo, Deadline: c.Deadline}
 }
 
 // namespace keeps Horcrux's name-based ids apart from anybody else's.

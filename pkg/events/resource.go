@@ -57,7 +57,7 @@ type Viewer[V any] interface {
 
 // Fold is a view in the making.
 type Fold interface {
-	// Apply folds one event. After an error the fold is not to be used.
+	// Apply folds one event. After an error the view is what it was before.
 	Apply(e Event) (deleted bool, err error)
 	// Doc is the view as the API returns it, nil of an object without an event.
 	Doc() (json.RawMessage, error)
@@ -76,9 +76,13 @@ type docFold struct {
 	doc   json.RawMessage
 }
 
-func (f *docFold) Apply(e Event) (deleted bool, err error) {
-	f.doc, deleted, err = f.apply(f.doc, e)
-	return deleted, err
+func (f *docFold) Apply(e Event) (bool, error) {
+	next, deleted, err := f.apply(f.doc, e)
+	if err != nil {
+		return false, err
+	}
+	f.doc = next
+	return deleted, nil
 }
 
 func (f *docFold) Doc() (json.RawMessage, error) { return f.doc, nil }

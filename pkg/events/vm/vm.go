@@ -38,6 +38,7 @@ type Disk struct {
 	Image      *string   `json:"image"`
 	Bus        string    `json:"bus"` // virtio, scsi, sata
 	BootOrder  *int      `json:"boot_order"`
+	PoolID     uuid.UUID `json:"pool_id,omitzero"`
 	VolumeID   uuid.UUID `json:"volume_id,omitzero"`
 	VolumeName string    `json:"volume,omitempty"`
 }

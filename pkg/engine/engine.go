@@ -1,0 +1,218 @@
+// Package engine runs the aggregates of a service: commands in, decisions recorded, effects performed from the
+// recorded intent, facts recorded. What it does is in the store before it is done and looked for in the world before
+// it is done again, so that the process may end at any instant.
+//
+// An object and the operation on it are always appended together: the decision and the operation's start, the fact
+// and the operation's end.
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/bus"
+	"horcrux/pkg/crashpoint"
+	"horcrux/pkg/events"
+	"horcrux/pkg/events/operation"
+	"horcrux/pkg/eventstore"
+	"horcrux/pkg/problem"
+)
+
+// ErrAgain marks a failure of an effect after which a later attempt may succeed.
+var ErrAgain = errors.New("try again")
+
+// Bus is what the engine needs of the bus.
+type Bus interface {
+	Publish(ctx context.Context, cmd events.Command, attempt int) error
+	Consume(ctx context.Context, from []events.Address, handle func(context.Context, events.Command) (bus.Decision, error)) error
+}
+
+// Options of an engine.
+type Options struct {
+	Domain string // "compute"
+	Node   uuid.UUID
+	Store  eventstore.Store
+	Bus    Bus
+	Log    *slog.Logger
+	Clock  func() time.Time // nil: time.Now
+	// Effects is how many effects run at once; 0 means 64.
+	Effects int
+	// Backoff is the pause after the first failed attempt of an effect, doubled up to 64 times; 0 means 250 ms.
+	Backoff time.Duration
+	// Rescan is how often intents without an outcome are looked for; 0 means 30 s.
+	Rescan time.Duration
+}
+
+// undoTime is how long a process may take to take a step back after its own deadline.
+const undoTime = 10 * time.Minute
+
+// publishTime bounds the publication of a command; one that fails is swept later.
+const publishTime = 2 * time.Second
+
+// Engine runs the kinds of one service on one node.
+type Engine struct {
+	Options
+	address events.Address
+	kinds   map[string]kind
+	effects *effects
+}
+
+// New returns an engine without kinds.
+func New(o Options) *Engine {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Effects == 0 {
+		o.Effects = 64
+	}
+	if o.Backoff == 0 {
+		o.Backoff = 250 * time.Millisecond
+	}
+	if o.Rescan == 0 {
+		o.Rescan = 30 * time.Second
+	}
+	e := &Engine{Options: o, address: events.Address{Domain: o.Domain, Node: o.Node.String()}, kinds: map[string]kind{}}
+	e.effects = newEffects(o.Effects)
+	return e
+}
+
+// Register adds a kind. All kinds are registered before Run.
+func Register[S any](e *Engine, k *Kind[S]) { e.kinds[k.Codec.Kind] = k }
+
+// open is what the heads of streams with an intent of this engine say.
+func (e *Engine) open() string { return e.address.Domain + "/" + e.address.Node }
+
+// Run takes up every intent without an outcome, then consumes commands, until ctx ends. Effects under way are cut off
+// then and taken up by the next Run.
+func (e *Engine) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	e.effects.start(ctx)
+	defer e.effects.wait()
+	wg.Go(func() { e.rescan(ctx) })
+	return e.Bus.Consume(ctx, []events.Address{e.address, {Domain: e.Domain, Node: events.AnyNode}}, e.handle)
+}
+
+// rescan takes up intents without an outcome at once and then again and again.
+func (e *Engine) rescan(ctx context.Context) {
+	wait := time.Duration(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		wait = e.Rescan
+		if err := e.resume(ctx); err != nil && ctx.Err() == nil {
+			e.Log.Warn("look for unfinished intents", "err", err)
+			wait = min(e.Rescan, time.Second)
+		}
+	}
+}
+
+func (e *Engine) resume(ctx context.Context) error {
+	streams, err := e.Store.Open(ctx, e.open())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, s := range streams {
+		k, ok := e.kinds[s.Kind()]
+		if !ok {
+			continue
+		}
+		if err := k.resume(ctx, e, s); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", s, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// handle decides one command.
+func (e *Engine) handle(ctx context.Context, cmd events.Command) (bus.Decision, error) {
+	var r eventstore.Result
+	var err error
+	if cmd.Kind() == operation.Kind {
+		r, err = e.handleOperation(ctx, cmd)
+	} else if k, ok := e.kinds[cmd.Kind()]; ok {
+		r, err = k.handle(ctx, e, cmd)
+	} else {
+		return bus.Decision{}, fmt.Errorf("command %s is of no kind that this service knows", cmd.Type)
+	}
+	if err != nil {
+		return bus.Decision{}, fmt.Errorf("decide %s %s: %w", cmd.Type, cmd.ID, err)
+	}
+	crashpoint.Reach(crashpoint.Decided, cmd.Type)
+	return bus.Decision{Command: cmd.ID, Position: r.Outcome.Position, Rejection: r.Outcome.Rejection}, nil
+}
+
+// stepEnd is the data of operation.step_ended: how a step went that another service took.
+type stepEnd struct {
+	Step    string           `json:"step"`
+	Command uuid.UUID        `json:"command"`
+	Result  json.RawMessage  `json:"result,omitempty"`
+	Problem *problem.Problem `json:"problem,omitempty"`
+	Log     string           `json:"log,omitempty"`
+}
+
+// reply is the command that tells the owner of a process how its step ended.
+func (e *Engine) reply(i events.Intent, end stepEnd, meta events.Meta, now time.Time) events.Command {
+	end.Step, end.Command = i.Step, i.Command
+	data, err := json.Marshal(end)
+	if err != nil {
+		panic(fmt.Sprintf("engine: marshal step end: %v", err)) // its fields are plain
+	}
+	meta.Causation, meta.Node = i.Command, e.Node
+	return events.Command{
+		ID: events.DerivedID(i.Command, "ended"), To: *i.ReplyTo, Type: "operation.step_ended", Target: i.Operation,
+		Data: data, Meta: meta, Deadline: now.Add(undoTime),
+	}
+}
+
+// handleOperation decides a command to an operation that this engine owns.
+func (e *Engine) handleOperation(ctx context.Context, cmd events.Command) (eventstore.Result, error) {
+	var end stepEnd
+	switch cmd.Verb() {
+	case "step_ended":
+		if err := json.Unmarshal(cmd.Data, &end); err != nil {
+			return eventstore.Result{}, fmt.Errorf("data of step_ended: %w", err)
+		}
+	case "cancel":
+	default:
+		return eventstore.Result{}, fmt.Errorf("an operation knows no %q", cmd.Verb())
+	}
+	op := events.NewStream(operation.Kind, cmd.Target)
+	histories, err := e.Store.Load(ctx, op)
+	if err != nil {
+		return eventstore.Result{}, err
+	}
+	state, err := foldProcess(histories[0])
+	if err != nil {
+		return eventstore.Result{}, err
+	}
+	k, ok := e.kinds[state.Resource.Kind()]
+	if !ok {
+		return eventstore.Result{}, fmt.Errorf("operation %s is over %q, of no kind that this service knows", cmd.Target, state.Resource)
+	}
+	return k.stepEnded(ctx, e, op, state.Resource, cmd, end)
+}
+
+// publish sends the commands that an append recorded. What fails here is swept later.
+func (e *Engine) publish(ctx context.Context, cmds []events.Command) {
+	for _, c := range cmds {
+		pctx, cancel := context.WithTimeout(ctx, publishTime)
+		if err := e.Bus.Publish(pctx, c, 0); err != nil {
+			e.Log.Warn("publish a command; it will be swept", "command", c.ID, "type", c.Type, "err", err)
+		}
+		cancel()
+	}
+}

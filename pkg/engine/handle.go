@@ -1,0 +1,332 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	json "github.com/go-json-experiment/json"
+	"github.com/google/uuid"
+
+	"horcrux/pkg/crashpoint"
+	"horcrux/pkg/events"
+	"horcrux/pkg/events/operation"
+	"horcrux/pkg/eventstore"
+	"horcrux/pkg/problem"
+	"horcrux/pkg/process"
+)
+
+// errMoved says that another operation has to be loaded to decide; the whole is tried again.
+var errMoved = errors.New("the object moved")
+
+// handle decides a command to an object of the kind.
+func (k *Kind[S]) handle(ctx context.Context, e *Engine, cmd events.Command) (eventstore.Result, error) {
+	c, rejection, err := k.accept(ctx, e, cmd)
+	if err != nil {
+		return eventstore.Result{}, err
+	}
+	overtakes := rejection == nil && k.overtakes(cmd)
+	for {
+		streams, err := k.streams(ctx, e, cmd, overtakes)
+		if err != nil {
+			return eventstore.Result{}, err
+		}
+		var u *unit[S]
+		now := e.Clock()
+		meta := cmd.Meta
+		meta.Causation = cmd.ID
+		r, err := eventstore.Run(ctx, e.Store, cmd.ID, streams, func(h []eventstore.History) (eventstore.Append, error) {
+			if u, err = newUnit(e, k, now, meta, h); err != nil {
+				return eventstore.Append{}, err
+			}
+			if rejection != nil {
+				return u.reject(e, cmd, rejection)
+			}
+			if p := u.refuses(cmd); p != nil {
+				return u.reject(e, cmd, p)
+			}
+			return u.command(e, cmd, c)
+		})
+		var taken *eventstore.NameTakenError
+		switch {
+		case errors.As(err, &taken):
+			rejection = nameTaken(taken.Name)
+			continue
+		case errors.Is(err, errMoved):
+			continue
+		case err == nil && !r.Duplicate && r.Outcome.Rejection == nil:
+			u.commit(ctx, e)
+		case err == nil && !r.Duplicate:
+			e.publish(ctx, u.send)
+		}
+		return r, err
+	}
+}
+
+func nameTaken(n eventstore.Name) *problem.Problem {
+	p := problem.New(problem.NameTaken, "the name %q is taken", n.Value)
+	p.Fields = []problem.Field{{Field: "name", Detail: "is taken; choose another"}}
+	return p
+}
+
+// accept decodes and prepares a command. A rejection is a decision too; an error leaves the command undecided.
+func (k *Kind[S]) accept(ctx context.Context, e *Engine, cmd events.Command) (any, *problem.Problem, error) {
+	if !cmd.Deadline.IsZero() && e.Clock().After(cmd.Deadline) {
+		return nil, problem.New(problem.DeadlineExceeded, "the command was not taken up before its deadline"), nil
+	}
+	def, ok := k.Commands[cmd.Verb()]
+	if !ok {
+		return nil, nil, fmt.Errorf("a %s knows no %q", k.Codec.Kind, cmd.Verb())
+	}
+	c, err := def.Decode(cmd)
+	if err == nil && def.Prepare != nil {
+		c, err = def.Prepare(ctx, cmd, c)
+	}
+	if p := problem.From(err); p != nil {
+		return nil, p, nil
+	}
+	return c, nil, err
+}
+
+func (k *Kind[S]) overtakes(cmd events.Command) bool {
+	def := k.Commands[cmd.Verb()]
+	if def.Overtakes == nil {
+		return false
+	}
+	c, err := def.Decode(cmd)
+	return err == nil && def.Overtakes(c)
+}
+
+// streams that a decision may write: the object, the command's operation, and the operation that it overtakes.
+func (k *Kind[S]) streams(ctx context.Context, e *Engine, cmd events.Command, overtakes bool) ([]events.Stream, error) {
+	streams := []events.Stream{cmd.Stream()}
+	if cmd.Meta.Operation != uuid.Nil && cmd.Step == "" {
+		streams = append(streams, events.NewStream(operation.Kind, cmd.Meta.Operation))
+	}
+	if !overtakes {
+		return streams, nil
+	}
+	h, err := e.Store.Load(ctx, cmd.Stream())
+	if err != nil {
+		return nil, err
+	}
+	s, err := k.Decider.Fold(k.Codec, h[0])
+	if err != nil {
+		return nil, err
+	}
+	if i := k.Intent(s); i != nil && i.Operation != uuid.Nil && i.Operation != cmd.Meta.Operation {
+		streams = append(streams, events.NewStream(operation.Kind, i.Operation))
+	}
+	return streams, nil
+}
+
+// refuses says no before the decider is asked.
+func (u *unit[S]) refuses(cmd events.Command) *problem.Problem {
+	if cmd.IfVersion != nil && *cmd.IfVersion != u.resource.Head.Version {
+		return problem.New(problem.VersionConflict, "the object is at version %d, not %d", u.resource.Head.Version, *cmd.IfVersion)
+	}
+	return nil
+}
+
+// command decides a command and what its operation does then.
+func (u *unit[S]) command(e *Engine, cmd events.Command, c any) (eventstore.Append, error) {
+	last, err := u.decide(c)
+	if p := problem.From(err); p != nil {
+		return u.reject(e, cmd, p)
+	}
+	if err != nil {
+		return eventstore.Append{}, err
+	}
+	if i := u.kind.Intent(u.before); i != nil && !u.waits(i.Command) {
+		if _, ok := u.ops[i.Operation]; !ok && i.Operation != uuid.Nil && (i.ReplyTo == nil || *i.ReplyTo == u.address) {
+			return eventstore.Append{}, errMoved
+		}
+		if err := u.end(e, *i, nil, problem.New(problem.Superseded, "a forced command overtook this one"), ""); err != nil {
+			return eventstore.Append{}, err
+		}
+	}
+	own := u.ops[cmd.Meta.Operation]
+	def := u.kind.Commands[cmd.Verb()]
+	switch {
+	case cmd.Step == "" && own != nil && def.Plan != nil:
+		u.operation(own, operation.Started{Node: e.Node, Steps: def.Plan(cmd, u.state)})
+		err = u.advance(own)
+	case u.waits(cmd.ID) && own != nil:
+		u.operation(own, operation.Started{Node: e.Node})
+	case !u.waits(cmd.ID):
+		err = u.end(e, cmd.Intent(), last, nil, "")
+	}
+	if err != nil {
+		return eventstore.Append{}, err
+	}
+	return u.result(e.open())
+}
+
+// reject forgets what was decided and records the "no".
+func (u *unit[S]) reject(e *Engine, cmd events.Command, p *problem.Problem) (eventstore.Append, error) {
+	u.append.Events, u.append.Claim, u.append.Release, u.send = nil, nil, nil, nil
+	u.state = u.before
+	for _, o := range u.ops {
+		o.append.Events = nil
+	}
+	if err := u.end(e, cmd.Intent(), nil, p, ""); err != nil {
+		return eventstore.Append{}, err
+	}
+	a, err := u.result(e.open())
+	a.Rejection = p
+	if errors.Is(err, errNothing) {
+		err = nil
+	}
+	return a, err
+}
+
+// commit goes on after an append: the commands that were recorded, and the effect that the object waits for, which
+// comes last because it ends the context of the effect before it.
+func (u *unit[S]) commit(ctx context.Context, e *Engine) {
+	e.publish(ctx, u.send)
+	u.kind.schedule(e, u.resource.Stream, u.state)
+}
+
+// fact records what an effect has observed. log is the driver's own words for the operation's log.
+func (k *Kind[S]) fact(ctx context.Context, e *Engine, stream events.Stream, i events.Intent, c any, p *problem.Problem, log string) error {
+	streams := []events.Stream{stream}
+	if i.Operation != uuid.Nil && (i.ReplyTo == nil || *i.ReplyTo == e.address) {
+		streams = append(streams, events.NewStream(operation.Kind, i.Operation))
+	}
+	var u *unit[S]
+	now := e.Clock()
+	id := events.DerivedID(i.Command, "fact")
+	_, err := eventstore.Run(ctx, e.Store, id, streams, func(h []eventstore.History) (eventstore.Append, error) {
+		var err error
+		meta := events.Meta{
+			Actor: "service:" + e.Domain, Auth: "internal", Operation: i.Operation, Causation: i.Command,
+		}
+		if u, err = newUnit(e, k, now, meta, h); err != nil {
+			return eventstore.Append{}, err
+		}
+		u.inherit()
+		if !u.waits(i.Command) {
+			return eventstore.Append{}, errNothing // overtaken
+		}
+		last, err := u.decide(c)
+		if err != nil {
+			return eventstore.Append{}, err
+		}
+		if !u.waits(i.Command) {
+			if err := u.end(e, i, last, p, log); err != nil {
+				return eventstore.Append{}, err
+			}
+		}
+		return u.result(e.open())
+	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	crashpoint.Reach(crashpoint.FactRecorded, i.Type)
+	u.commit(ctx, e)
+	return nil
+}
+
+// inherit takes actor, reason and trace from the event that began the effect.
+func (u *unit[S]) inherit() {
+	for j := len(u.resource.Events) - 1; j >= 0; j-- {
+		if m := u.resource.Events[j].Meta; m.Causation == u.meta.Causation || m.Operation == u.meta.Operation {
+			u.meta.OnBehalfOf, u.meta.Reason, u.meta.Correlation, u.meta.Traceparent = m.Actor, m.Reason, m.Correlation, m.Traceparent
+			if m.OnBehalfOf != "" {
+				u.meta.OnBehalfOf = m.OnBehalfOf
+			}
+			return
+		}
+	}
+}
+
+// Observe lets the decider take in what was seen of an object without anybody having asked for it. The decider
+// answers with no events when that is no news.
+func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, cause string, c any) error {
+	stream := events.NewStream(k.Codec.Kind, id)
+	var u *unit[S]
+	now := e.Clock()
+	_, err := eventstore.Run(ctx, e.Store, events.NewID(), []events.Stream{stream}, func(h []eventstore.History) (eventstore.Append, error) {
+		var err error
+		if u, err = newUnit(e, k, now, events.Meta{Actor: "service:" + e.Domain, Auth: "internal", Reason: cause}, h); err != nil {
+			return eventstore.Append{}, err
+		}
+		if _, err := u.decide(c); err != nil {
+			return eventstore.Append{}, err
+		}
+		return u.result(e.open())
+	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	u.commit(ctx, e)
+	return nil
+}
+
+// stepEnded takes in how a step went that another service took, or that the operation is to be canceled.
+func (k *Kind[S]) stepEnded(ctx context.Context, e *Engine, stream, resource events.Stream, cmd events.Command, end stepEnd) (eventstore.Result, error) {
+	var u *unit[S]
+	now := e.Clock()
+	r, err := eventstore.Run(ctx, e.Store, cmd.ID, []events.Stream{resource, stream}, func(h []eventstore.History) (eventstore.Append, error) {
+		meta := cmd.Meta
+		var err error
+		if u, err = newUnit(e, k, now, meta, h); err != nil {
+			return eventstore.Append{}, err
+		}
+		u.inherit()
+		u.meta.Actor, u.meta.Auth = "service:"+e.Domain, "internal"
+		o := u.ops[stream.ID()]
+		if cmd.Verb() == "cancel" {
+			u.meta = cmd.Meta
+			if p := process.Cancel(o.state); p != nil {
+				return eventstore.Append{Meta: u.meta, Rejection: p}, nil
+			}
+			u.operation(o, operation.CancelRequested{}) // the step under way goes on to its end
+			return u.result(e.open())
+		}
+		if !o.state.Ended {
+			u.stepEnded(o, events.Intent{Step: end.Step, Command: end.Command}, end.Result, end.Problem, end.Log)
+			if err := u.advance(o); err != nil {
+				return eventstore.Append{}, err
+			}
+		}
+		a, err := u.result(e.open())
+		if errors.Is(err, errNothing) {
+			err = nil
+		}
+		return a, err
+	})
+	if err == nil && !r.Duplicate {
+		u.commit(ctx, e)
+	}
+	return r, err
+}
+
+// resume takes up the intent of an object.
+func (k *Kind[S]) resume(ctx context.Context, e *Engine, stream events.Stream) error {
+	h, err := e.Store.Load(ctx, stream)
+	if err != nil {
+		return err
+	}
+	s, err := k.Decider.Fold(k.Codec, h[0])
+	if err != nil {
+		return err
+	}
+	k.schedule(e, stream, s)
+	return nil
+}
+
+// StrictData decodes a command's data as JSON into T; what T does not know is refused.
+func StrictData[T any](cmd events.Command) (T, error) {
+	var v T
+	if err := json.Unmarshal(cmd.Data, &v, json.RejectUnknownMembers(true)); len(cmd.Data) > 0 && err != nil {
+		return v, problem.New(problem.MalformedRequest, "the data of %s does not fit: %v", cmd.Type, err)
+	}
+	return v, nil
+}

@@ -1,0 +1,196 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/engine"
+	wire "horcrux/pkg/events/vm"
+	"horcrux/pkg/problem"
+	"horcrux/services/compute/hypervisor"
+	"horcrux/services/compute/vm"
+)
+
+const (
+	callTime        = 60 * time.Second  // one attempt of an effect at the driver
+	shutdownTime    = 120 * time.Second // a guest's, where the request does not say
+	shutdownAskEach = 10 * time.Second  // a guest that still boots loses the request
+	shutdownLook    = 500 * time.Millisecond
+)
+
+// perform brings about the effect of a machine's intent.
+func (s *Service) perform(ctx context.Context, id uuid.UUID, m vm.Machine) (any, error) {
+	if m.Intent.Type == "vm.shutdown" || m.Intent.Type == "vm.stop" && !m.Force {
+		return s.shutdown(ctx, id, m)
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	switch m.Intent.Type {
+	case "vm.define":
+		return s.define(ctx, id, m)
+	case "vm.start":
+		return vm.Settled{State: wire.StateRunning}, driverError(s.Driver.Start(ctx, id))
+	case "vm.stop":
+		return vm.Settled{State: wire.StateStopped}, driverError(s.Driver.Destroy(ctx, id))
+	case "vm.update":
+		return vm.Settled{}, driverError(s.update(ctx, id, m.Update))
+	case "vm.remove":
+		return vm.Settled{}, driverError(s.remove(ctx, id))
+	}
+	return nil, fmt.Errorf("no effect for intent %s", m.Intent.Type)
+}
+
+func (s *Service) define(ctx context.Context, id uuid.UUID, m vm.Machine) (any, error) {
+	accelerator, err := s.Accelerator(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: choose an accelerator: %w", engine.ErrAgain, err)
+	}
+	d, err := s.Driver.Define(ctx, spec(id, m, accelerator))
+	if errors.Is(err, hypervisor.ErrAlreadyExists) {
+		p := problem.New(problem.NameTaken, "the hypervisor has a machine of that name which is not ours")
+		p.Fields = []problem.Field{{Field: "name", Detail: "is taken at the hypervisor"}}
+		return nil, fmt.Errorf("%w: %w", p, err)
+	}
+	return vm.Defined{NativeID: d.NativeID, Accelerator: string(accelerator)}, driverError(err)
+}
+
+func (s *Service) update(ctx context.Context, id uuid.UUID, u wire.UpdateData) error {
+	if u.Description != nil {
+		if err := s.Driver.SetDescription(ctx, id, *u.Description); err != nil {
+			return err
+		}
+	}
+	if u.Autostart != nil {
+		return s.Driver.SetAutostart(ctx, id, *u.Autostart)
+	}
+	return nil
+}
+
+// remove takes a domain away. One that is gone already is what was wanted.
+func (s *Service) remove(ctx context.Context, id uuid.UUID) error {
+	if err := s.Driver.Destroy(ctx, id); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+		return err
+	}
+	return s.Driver.Undefine(ctx, id)
+}
+
+// shutdown asks the guest to power off, again and again, until it is off or its time has run out.
+func (s *Service) shutdown(ctx context.Context, id uuid.UUID, m vm.Machine) (any, error) {
+	limit := shutdownTime
+	if m.TimeoutS > 0 {
+		limit = time.Duration(m.TimeoutS) * time.Second
+	}
+	end, ask := s.Clock().Add(limit), time.Time{}
+	look := time.NewTicker(shutdownLook)
+	defer look.Stop()
+	for {
+		now := s.Clock()
+		d, err := s.domain(ctx, id)
+		switch {
+		case err != nil:
+			return nil, driverError(err)
+		case d.State == hypervisor.Off || d.State == hypervisor.Crashed:
+			return vm.Settled{State: wire.StateStopped}, nil
+		case !now.Before(end):
+			return nil, problem.New(problem.DeadlineExceeded, "the guest did not shut down within %s; stop it by force", limit)
+		case now.Sub(ask) >= shutdownAskEach:
+			ask = now
+			if err := s.ask(ctx, id); err != nil && !errors.Is(err, hypervisor.ErrConflict) {
+				return nil, driverError(err)
+			}
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *Service) domain(ctx context.Context, id uuid.UUID) (hypervisor.Domain, error) {
+	ctx, cancel := context.WithTimeout(ctx, infoTime)
+	defer cancel()
+	return s.Driver.Domain(ctx, id)
+}
+
+func (s *Service) ask(ctx context.Context, id uuid.UUID) error {
+	ctx, cancel := context.WithTimeout(ctx, infoTime)
+	defer cancel()
+	return s.Driver.Shutdown(ctx, id)
+}
+
+// failed observes what holds instead of the effect that came to nothing.
+func (s *Service) failed(ctx context.Context, id uuid.UUID, m vm.Machine, p *problem.Problem) any {
+	d, err := s.domain(ctx, id)
+	state := wire.StateUnknown
+	switch {
+	case err == nil:
+		state = observed(d.State)
+	case errors.Is(err, hypervisor.ErrNotFound):
+		state = wire.StateError
+	}
+	return vm.Failed{Problem: p, State: state}
+}
+
+func observed(s hypervisor.State) wire.State {
+	switch s {
+	case hypervisor.Running:
+		return wire.StateRunning
+	case hypervisor.Paused:
+		return wire.StatePaused
+	case hypervisor.Off, hypervisor.Crashed:
+		return wire.StateStopped
+	}
+	return wire.StateUnknown
+}
+
+// driverError says what a driver's failure means for the effect: try again, or give up with this problem. The
+// driver's own words stay in the chain for the log.
+func driverError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, hypervisor.ErrUnavailable), errors.Is(err, hypervisor.ErrUnknown), errors.Is(err, hypervisor.ErrBusy),
+		errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", engine.ErrAgain, err)
+	case errors.Is(err, hypervisor.ErrExhausted):
+		return fmt.Errorf("%w: %w", problem.New(problem.InsufficientResources, "the node has not enough memory or disk for the guest"), err)
+	case errors.Is(err, hypervisor.ErrInvalid), errors.Is(err, hypervisor.ErrUnsupported):
+		return fmt.Errorf("%w: %w", problem.New(problem.InvalidValue, "the hypervisor refuses this configuration; the operation's log says why"), err)
+	case errors.Is(err, hypervisor.ErrNotFound):
+		return fmt.Errorf("%w: %w", problem.New(problem.EffectFailed, "the hypervisor does not know this machine any more"), err)
+	}
+	return err
+}
+
+// spec is the domain that a machine's configuration means.
+func spec(id uuid.UUID, m vm.Machine, accelerator hypervisor.Accelerator) hypervisor.Spec {
+	c := m.Spec
+	out := hypervisor.Spec{
+		ID: id, Name: c.Name, Description: c.Description, CPUs: c.CPUs, MemoryMB: c.MemoryMB, CPUModel: c.CPUModel,
+		Machine: c.Machine, Firmware: c.Firmware, Accelerator: accelerator, Autostart: c.Autostart,
+		Kernel: value(c.Boot.Kernel), Initrd: value(c.Boot.Initrd), Cmdline: value(c.Boot.Cmdline), ISO: value(c.Boot.ISO),
+	}
+	for i, src := range m.Sources {
+		d := hypervisor.Disk{Type: src.Type, Path: src.Path, Format: src.Format, Bus: c.Disks[i].Bus}
+		if o := c.Disks[i].BootOrder; o != nil {
+			d.BootOrder = *o
+		}
+		out.Disks = append(out.Disks, d)
+	}
+	for _, n := range c.Networks {
+		out.NICs = append(out.NICs, hypervisor.NIC{Network: n.Network, Model: n.Model, MAC: value(n.MAC)})
+	}
+	return out
+}
+
+func value(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

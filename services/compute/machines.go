@@ -1,0 +1,156 @@
+package compute
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/engine"
+	"horcrux/pkg/events"
+	"horcrux/pkg/events/operation"
+	wire "horcrux/pkg/events/vm"
+	"horcrux/pkg/events/volume"
+	"horcrux/pkg/problem"
+	"horcrux/services/compute/vm"
+)
+
+// kind binds the decider of virtual machines to commands, effects and processes.
+func (s *Service) kind() *engine.Kind[vm.Machine] {
+	return &engine.Kind[vm.Machine]{
+		Codec:   wire.Codec,
+		Decider: vm.Decider,
+		Intent:  vm.Intent,
+		Names:   vm.Names,
+		Perform: s.perform,
+		Failed:  s.failed,
+		Ended: func(op uuid.UUID, p *problem.Problem) any {
+			return vm.ProcessEnded{Operation: op, Problem: p}
+		},
+		Commands: map[string]engine.Command[vm.Machine]{
+			"create":   {Decode: decodeCreate, Prepare: s.prepareCreate, Plan: s.planCreate},
+			"define":   {Decode: decodeDefine},
+			"start":    {Decode: decodeStart, Prepare: s.prepareEffect},
+			"stop":     {Decode: decodeStop, Prepare: s.prepareEffect, Overtakes: overtakes},
+			"shutdown": {Decode: decodeStop, Prepare: s.prepareEffect},
+			"update":   {Decode: decodeUpdate, Prepare: s.prepareEffect},
+			"delete":   {Decode: decodeDelete, Prepare: s.prepareEffect, Plan: planDelete, Overtakes: overtakes},
+			"remove":   {Decode: func(c events.Command) (any, error) { return vm.Remove{Intent: c.Intent()}, nil }},
+		},
+	}
+}
+
+// create is a create in the making: the decider gets Command.
+type create struct {
+	vm.Create
+	data wire.CreateData
+}
+
+func decodeCreate(c events.Command) (any, error) {
+	data, err := engine.StrictData[wire.CreateData](c)
+	return create{data: data, Create: vm.Create{Intent: c.Intent(), Spec: data.Spec}}, err
+}
+
+func decodeStart(c events.Command) (any, error) { return vm.Start{Intent: c.Intent()}, nil }
+
+func decodeStop(c events.Command) (any, error) {
+	data, err := engine.StrictData[wire.StopData](c)
+	return vm.Stop{Intent: c.Intent(), StopData: data}, err
+}
+
+func decodeUpdate(c events.Command) (any, error) {
+	data, err := engine.StrictData[wire.UpdateData](c)
+	return vm.Update{Intent: c.Intent(), UpdateData: data}, err
+}
+
+func decodeDelete(c events.Command) (any, error) {
+	data, err := engine.StrictData[wire.DeleteData](c)
+	return vm.Delete{Intent: c.Intent(), DeleteData: data}, err
+}
+
+// overtakes: only force does.
+func overtakes(decoded any) bool {
+	switch c := decoded.(type) {
+	case vm.Stop:
+		return c.Force
+	case vm.Delete:
+		return c.Force
+	}
+	return false
+}
+
+func diskStep(i int) string { return fmt.Sprintf("disk %d", i) }
+
+// decodeDefine takes the sources of the disks from the results of the steps that created them.
+func decodeDefine(c events.Command) (any, error) {
+	d := vm.Define{Intent: c.Intent()}
+	for i := 0; ; i++ {
+		raw, ok := c.Inputs[diskStep(i)]
+		if !ok {
+			return d, nil
+		}
+		var v volume.Created
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return nil, fmt.Errorf("result of step %s: %w", diskStep(i), err)
+		}
+		d.Sources = append(d.Sources, wire.Source{Type: v.Type, Path: v.Path, Format: v.Format})
+	}
+}
+
+// planCreate: the disks, each taken back by its delete; then the domain, after which nothing is taken back; then the
+// start.
+func (s *Service) planCreate(c events.Command, m vm.Machine) []operation.StepPlan {
+	self := events.Address{Domain: Domain, Node: m.Node.String()}
+	storage := events.Address{Domain: "storage", Node: m.Node.String()}
+	owner := c.Stream()
+	var steps []operation.StepPlan
+	for i, d := range m.Spec.Disks {
+		image := ""
+		if d.Image != nil {
+			image = *d.Image
+		}
+		steps = append(steps, operation.StepPlan{
+			Name: diskStep(i),
+			Do: operation.Call{To: storage, Type: "volume.create", Target: d.VolumeID, Data: data(volume.CreateData{
+				Pool: d.PoolID, Name: d.VolumeName, SizeGB: d.SizeGB, Format: d.Format, Thin: true, Owner: owner, Image: image,
+			})},
+			Undo: &operation.Call{To: storage, Type: "volume.delete", Target: d.VolumeID, Data: data(volume.DeleteData{Owner: owner})},
+		})
+	}
+	steps = append(steps, operation.StepPlan{
+		Name: "define", Do: operation.Call{To: self, Type: "vm.define", Target: c.Target}, NoReturn: true,
+	})
+	var request wire.CreateData
+	if json.Unmarshal(c.Data, &request) == nil && request.Start {
+		steps = append(steps, operation.StepPlan{Name: "start", Do: operation.Call{To: self, Type: "vm.start", Target: c.Target}})
+	}
+	return steps
+}
+
+// planDelete: the domain, after which there is no way back; then the disks, or their release.
+func planDelete(c events.Command, m vm.Machine) []operation.StepPlan {
+	self := events.Address{Domain: Domain, Node: m.Node.String()}
+	storage := events.Address{Domain: "storage", Node: m.Node.String()}
+	steps := []operation.StepPlan{{
+		Name: "remove", Do: operation.Call{To: self, Type: "vm.remove", Target: c.Target}, NoReturn: true,
+	}}
+	verb := "volume.delete"
+	if m.Delete.KeepDisks {
+		verb = "volume.release"
+	}
+	for i, d := range m.Spec.Disks {
+		steps = append(steps, operation.StepPlan{
+			Name: diskStep(i),
+			Do:   operation.Call{To: storage, Type: verb, Target: d.VolumeID, Data: data(volume.DeleteData{Owner: c.Stream()})},
+		})
+	}
+	return steps
+}
+
+func data(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("compute: marshal %T: %v", v, err)) // plain fields
+	}
+	return b
+}

@@ -1,0 +1,283 @@
+package vm
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/events"
+	"horcrux/pkg/events/vm"
+	"horcrux/pkg/problem"
+)
+
+// The commands from outside.
+type (
+	// Create accepts a new machine on this node. Facts of the node are looked up before.
+	Create struct {
+		events.Intent
+		Spec vm.Spec
+		Node uuid.UUID
+		Host Host
+	}
+	// Define is the step of a create in which the domain is made known to the hypervisor.
+	Define struct {
+		events.Intent
+		Sources []vm.Source
+	}
+	// Start runs the machine.
+	Start struct{ events.Intent }
+	// Stop ends it, by force or by asking the guest.
+	Stop struct {
+		events.Intent
+		vm.StopData
+	}
+	// Update changes what needs no restart.
+	Update struct {
+		events.Intent
+		vm.UpdateData
+	}
+	// Delete accepts the end of the machine.
+	Delete struct {
+		events.Intent
+		vm.DeleteData
+	}
+	// Remove is the step of a delete in which the domain is taken away from the hypervisor.
+	Remove struct{ events.Intent }
+)
+
+// Host is what a node can give to one machine.
+type Host struct {
+	MaxCPUs  int
+	MemoryMB int64
+}
+
+// The facts.
+type (
+	// Defined: the domain is known to the hypervisor.
+	Defined struct {
+		NativeID    string
+		Accelerator string
+	}
+	// Settled: the effect of the intent was seen to have come about, leaving the machine in this state. Gone is for
+	// a domain that the hypervisor does not know.
+	Settled struct{ State vm.State }
+	// Failed: the effect of the intent came to nothing. State is what was observed instead.
+	Failed struct {
+		Problem *problem.Problem
+		State   vm.State
+	}
+	// Observed: a domain was found in a state, without anybody having asked for it. Gone says that there is none.
+	Observed struct {
+		State vm.State
+		Gone  bool
+		Cause string
+	}
+	// ProcessEnded: the create or delete has ended, with its problem or nil.
+	ProcessEnded struct {
+		Operation uuid.UUID
+		Problem   *problem.Problem
+	}
+)
+
+// Decide says what happens.
+func Decide(m Machine, c any) ([]any, error) {
+	switch c := c.(type) {
+	case Create:
+		return m.create(c)
+	case Observed:
+		return m.observed(c), nil
+	case Defined, Settled, Failed:
+		return m.fact(c), nil
+	case ProcessEnded:
+		return m.processEnded(c), nil
+	}
+	if !m.Exists || m.Ended {
+		return nil, problem.New(problem.NotFound, "there is no such virtual machine")
+	}
+	switch c := c.(type) {
+	case Define:
+		return []any{vm.DefineRequested{Intent: c.Intent, Sources: c.Sources}}, nil
+	case Start:
+		return m.start(c)
+	case Stop:
+		return m.stop(c)
+	case Update:
+		return m.update(c)
+	case Delete:
+		return m.delete(c)
+	case Remove:
+		return []any{vm.RemoveRequested{Intent: c.Intent}}, nil
+	}
+	return nil, fmt.Errorf("no such command: %T", c)
+}
+
+func (m Machine) create(c Create) ([]any, error) {
+	if m.Exists {
+		return nil, problem.New(problem.InvalidState, "the virtual machine exists already")
+	}
+	var fields []problem.Field
+	if c.Spec.CPUs > c.Host.MaxCPUs {
+		fields = append(fields, problem.Field{Field: "cpus", Detail: fmt.Sprintf("is more than the %d that the hypervisor gives to one guest", c.Host.MaxCPUs)})
+	}
+	if c.Spec.MemoryMB > c.Host.MemoryMB {
+		fields = append(fields, problem.Field{Field: "memory_mb", Detail: fmt.Sprintf("is more than the %d MiB of the node", c.Host.MemoryMB)})
+	}
+	if fields != nil {
+		return nil, problem.Invalid(fields...)
+	}
+	return []any{vm.CreateRequested{Spec: c.Spec, Node: c.Node, Operation: c.Operation}}, nil
+}
+
+func (m Machine) start(c Start) ([]any, error) {
+	if p := m.busy(); p != nil {
+		return nil, p
+	}
+	switch m.State {
+	case vm.StateStopped:
+		return []any{vm.StartRequested{Intent: c.Intent}}, nil
+	case vm.StateRunning:
+		return nil, problem.New(problem.InvalidState, "the virtual machine is running already")
+	}
+	return nil, problem.New(problem.InvalidState, "a virtual machine that is %s cannot be started", m.State)
+}
+
+func (m Machine) stop(c Stop) ([]any, error) {
+	if p := m.busy(); p != nil && (!c.Force || !m.yields()) {
+		return nil, p
+	}
+	switch m.State {
+	case vm.StateRunning, vm.StatePaused, vm.StateStarting, vm.StateStopping, vm.StateUnknown:
+	case vm.StateStopped:
+		return nil, problem.New(problem.InvalidState, "the virtual machine is stopped already")
+	default:
+		return nil, problem.New(problem.InvalidState, "a virtual machine that is %s cannot be stopped", m.State)
+	}
+	if m.State == vm.StatePaused && !c.Force {
+		return nil, problem.New(problem.InvalidState, "a paused guest cannot shut itself down; resume it, or stop it by force")
+	}
+	return []any{vm.StopRequested{Intent: c.Intent, Force: c.Force, TimeoutS: c.TimeoutS}}, nil
+}
+
+// yields says whether what is under way may be overtaken by force: a start or a stop, never a create or delete.
+func (m Machine) yields() bool {
+	return m.Process == uuid.Nil && (m.State == vm.StateStarting || m.State == vm.StateStopping)
+}
+
+func (m Machine) update(c Update) ([]any, error) {
+	if p := m.busy(); p != nil {
+		return nil, p
+	}
+	if m.State == vm.StateError {
+		return nil, problem.New(problem.InvalidState, "the hypervisor has lost the virtual machine; it can only be deleted")
+	}
+	u := c.UpdateData
+	if u.Description != nil && *u.Description == m.Spec.Description {
+		u.Description = nil
+	}
+	if u.Tags != nil && slices.Equal(*u.Tags, m.Spec.Tags) {
+		u.Tags = nil
+	}
+	if u.Autostart != nil && *u.Autostart == m.Spec.Autostart {
+		u.Autostart = nil
+	}
+	switch {
+	case u == (vm.UpdateData{}):
+		return nil, nil
+	case u.Description == nil && u.Autostart == nil:
+		return []any{vm.Updated{UpdateData: u}}, nil // tags are ours alone
+	}
+	return []any{vm.UpdateRequested{Intent: c.Intent, UpdateData: u}}, nil
+}
+
+func (m Machine) delete(c Delete) ([]any, error) {
+	if p := m.busy(); p != nil && (!c.Force || !m.yields()) {
+		return nil, p
+	}
+	switch m.State {
+	case vm.StateStopped, vm.StateError:
+	default:
+		if !c.Force {
+			return nil, problem.New(problem.InvalidState, "the virtual machine is %s; stop it first, or delete it by force", m.State)
+		}
+	}
+	return []any{vm.DeleteRequested{Operation: c.Operation, Force: c.Force, KeepDisks: c.KeepDisks}}, nil
+}
+
+// fact ends the intent under way. Without one it is no news.
+func (m Machine) fact(c any) []any {
+	if m.Intent == nil {
+		return nil
+	}
+	switch c := c.(type) {
+	case Defined:
+		return []any{vm.Created{NativeID: c.NativeID, Accelerator: c.Accelerator}}
+	case Settled:
+		switch m.Intent.Type {
+		case "vm.remove":
+			return []any{vm.Removed{}}
+		case "vm.update":
+			return []any{vm.Updated{UpdateData: m.Update}}
+		}
+		return []any{stateEvent(c.State, "")}
+	case Failed:
+		switch m.Intent.Type {
+		case "vm.define":
+			return []any{vm.DefineFailed{Problem: c.Problem}}
+		case "vm.start":
+			return []any{vm.StartFailed{Problem: c.Problem, State: c.State}}
+		case "vm.stop", "vm.shutdown":
+			return []any{vm.StopFailed{Problem: c.Problem, State: c.State}}
+		case "vm.update":
+			return []any{vm.UpdateFailed{Problem: c.Problem}}
+		case "vm.remove":
+			return []any{vm.RemoveFailed{Problem: c.Problem, State: c.State}}
+		}
+	}
+	return nil
+}
+
+// observed records a change that nobody asked for. While something is under way its effect looks for itself.
+func (m Machine) observed(c Observed) []any {
+	if !m.Exists || m.Ended || !m.Defined || m.Intent != nil || m.Process != uuid.Nil {
+		return nil
+	}
+	if c.Gone {
+		return []any{vm.Lost{Cause: c.Cause}}
+	}
+	if c.State == m.State {
+		return nil
+	}
+	switch c.State {
+	case vm.StateRunning, vm.StateStopped, vm.StatePaused:
+		return []any{stateEvent(c.State, c.Cause)}
+	}
+	return nil
+}
+
+func stateEvent(s vm.State, cause string) any {
+	switch s {
+	case vm.StateRunning:
+		return vm.Started{Cause: cause}
+	case vm.StatePaused:
+		return vm.PausedObserved{Cause: cause}
+	case vm.StateStopped:
+		return vm.Stopped{Cause: cause}
+	}
+	return vm.Lost{Cause: cause}
+}
+
+func (m Machine) processEnded(c ProcessEnded) []any {
+	if m.Process == uuid.Nil || m.Process != c.Operation {
+		return nil // a create whose domain was defined before its start failed
+	}
+	switch {
+	case m.State == vm.StateCreating:
+		return []any{vm.CreateFailed{Problem: c.Problem}}
+	case c.Problem == nil:
+		return []any{vm.Deleted{}}
+	case !m.Defined:
+		return []any{vm.DeleteFailed{Problem: c.Problem, State: vm.StateError}}
+	}
+	return []any{vm.DeleteFailed{Problem: c.Problem, State: m.Before}}
+}

@@ -1,0 +1,142 @@
+package vm_test
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"horcrux/pkg/events"
+	wire "horcrux/pkg/events/vm"
+	"horcrux/pkg/problem"
+	"horcrux/services/compute/vm"
+)
+
+// TestAnyOrder throws commands, facts and observations at a machine in any order. Whatever comes, the invariants
+// hold, and replaying the recorded events gives the same state.
+func TestAnyOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var log []events.Event
+		m := vm.Decider.Initial()
+		deletedAt := -1
+		step := func(c any) {
+			before := m
+			evs, err := vm.Decide(m, c)
+			if err != nil {
+				if problem.From(err) == nil {
+					t.Fatalf("%T in %+v: not a rejection: %v", c, before, err)
+				}
+				if len(evs) > 0 {
+					t.Fatalf("%T: rejected with events", c)
+				}
+				return
+			}
+			for _, ev := range evs {
+				if before.Ended {
+					t.Fatalf("%T made %T of a machine that has ended", c, ev)
+				}
+				d := wire.Codec.Encode(ev)
+				log = append(log, events.Event{Type: d.Type, Schema: d.Schema, Data: d.Data})
+				m = vm.Evolve(m, ev)
+			}
+			if m.Ended && deletedAt < 0 {
+				deletedAt = len(log)
+			}
+			check(t, before, c, m)
+		}
+		states := []wire.State{wire.StateRunning, wire.StateStopped, wire.StatePaused}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			op := uuid.UUID(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "operation"))
+			state := rapid.SampledFrom(states).Draw(t, "state")
+			force := rapid.Bool().Draw(t, "force")
+			failure := problem.New(problem.EffectFailed, "no")
+			in := func(kind string) events.Intent {
+				return events.Intent{Type: kind, Command: events.DerivedID(op, kind), Operation: op}
+			}
+			switch rapid.IntRange(0, 12).Draw(t, "what") {
+			case 0:
+				c := create(op)
+				c.Intent = in("vm.create")
+				step(c)
+			case 1: // a step is only ever sent by the process that is under way
+				if m.State == wire.StateCreating && m.Process != uuid.Nil && m.Intent == nil {
+					op = m.Process
+					step(vm.Define{Intent: in("vm.define")})
+				}
+			case 2:
+				step(vm.Start{Intent: in("vm.start")})
+			case 3:
+				step(vm.Stop{Intent: in("vm.stop"), StopData: wire.StopData{Force: force}})
+			case 4:
+				text := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "text")
+				step(vm.Update{Intent: in("vm.update"), UpdateData: wire.UpdateData{Description: &text}})
+			case 5:
+				step(vm.Delete{Intent: in("vm.delete"), DeleteData: wire.DeleteData{Force: force}})
+			case 6:
+				if m.State == wire.StateDeleting && m.Process != uuid.Nil && m.Intent == nil && m.Defined {
+					op = m.Process
+					step(vm.Remove{Intent: in("vm.remove")})
+				}
+			case 7:
+				if m.Intent != nil && m.Intent.Type == "vm.define" {
+					step(vm.Defined{NativeID: "n", Accelerator: "tcg"})
+				}
+			case 8:
+				if m.Intent != nil && m.Intent.Type != "vm.define" {
+					step(vm.Settled{State: state})
+				}
+			case 9:
+				step(vm.Failed{Problem: failure, State: state})
+			case 10:
+				step(vm.Observed{State: state, Gone: rapid.Bool().Draw(t, "gone"), Cause: "seen"})
+			case 11:
+				if m.Intent == nil && m.Process != uuid.Nil {
+					step(vm.ProcessEnded{Operation: m.Process})
+				}
+			case 12:
+				step(vm.ProcessEnded{Operation: op, Problem: failure})
+			}
+		}
+		again := vm.Decider.Initial()
+		for _, e := range log {
+			ev, err := wire.Codec.Decode(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again = vm.Evolve(again, ev)
+		}
+		if !reflect.DeepEqual(again, m) {
+			t.Fatalf("replay differs:\n%+v\n%+v", again, m)
+		}
+	})
+}
+
+func check(t *rapid.T, before vm.Machine, c any, m vm.Machine) {
+	switch {
+	case m.Ended && (m.Intent != nil || m.Process != uuid.Nil):
+		t.Fatalf("%T: ended with something under way: %+v", c, m)
+	case m.Intent != nil && !m.Exists:
+		t.Fatalf("%T: an intent for nothing", c)
+	case m.State == wire.StateStarting && (m.Intent == nil || m.Intent.Type != "vm.start"):
+		t.Fatalf("%T: starting without its intent: %+v", c, m)
+	case m.State == wire.StateStopping && m.Intent == nil:
+		t.Fatalf("%T: stopping without its intent: %+v", c, m)
+	case (m.State == wire.StateCreating || m.State == wire.StateDeleting) && m.Process == uuid.Nil && !m.Ended:
+		t.Fatalf("%T: %s without a process", c, m.State)
+	case before.Process != uuid.Nil && m.Process != uuid.Nil && before.Process != m.Process:
+		t.Fatalf("%T: one process took another's place", c)
+	case before.Intent != nil && m.Intent != nil && before.Intent.Command != m.Intent.Command && !forced(c):
+		t.Fatalf("%T overtook %s without force", c, before.Intent.Type)
+	}
+}
+
+func forced(c any) bool {
+	switch c := c.(type) {
+	case vm.Stop:
+		return c.Force
+	case vm.Delete:
+		return c.Force
+	}
+	return false
+}

@@ -1,0 +1,153 @@
+// Package vm decides about virtual machines. It is pure: whatever is looked up or observed comes in a command.
+package vm
+
+import (
+	"github.com/google/uuid"
+
+	"horcrux/pkg/events"
+	"horcrux/pkg/events/vm"
+	"horcrux/pkg/eventstore"
+	"horcrux/pkg/problem"
+)
+
+// Machine is the private state of a virtual machine.
+type Machine struct {
+	Exists      bool
+	Ended       bool // deleted, or its create was taken back
+	Spec        vm.Spec
+	Node        uuid.UUID
+	NativeID    string
+	Accelerator string
+	State       vm.State
+	Defined     bool
+	Sources     []vm.Source
+	// Process is the create or delete that is under way.
+	Process uuid.UUID
+	// Intent is the effect that is under way, with what it needs.
+	Intent   *events.Intent
+	Before   vm.State // the state to go back to when the intent comes to nothing
+	Force    bool     // of a stop
+	TimeoutS int      // of a stop
+	Update   vm.UpdateData
+	Delete   vm.DeleteRequested
+}
+
+// Decider of virtual machines.
+var Decider = eventstore.Decider[Machine]{
+	Initial: func() Machine { return Machine{} },
+	Decide:  Decide,
+	Evolve:  Evolve,
+}
+
+// Intent is the effect that a machine waits for.
+func Intent(m Machine) *events.Intent { return m.Intent }
+
+// Names are what an event claims and releases.
+func Names(m Machine, event any) (claim, release []eventstore.Name) {
+	switch ev := event.(type) {
+	case vm.CreateRequested:
+		return []eventstore.Name{{Scope: vm.NameScope, Value: ev.Spec.Name}}, nil
+	case vm.CreateFailed, vm.Deleted:
+		return nil, []eventstore.Name{{Scope: vm.NameScope, Value: m.Spec.Name}}
+	}
+	return nil, nil
+}
+
+// Evolve folds one event. Unknown ones change nothing.
+func Evolve(m Machine, event any) Machine {
+	begin := func(i events.Intent, s vm.State) {
+		if m.Intent == nil {
+			m.Before = m.State
+		}
+		m.Intent = &i
+		if s != "" {
+			m.State = s
+		}
+	}
+	settle := func(s vm.State) { m.Intent, m.State = nil, s }
+	switch ev := event.(type) {
+	case vm.CreateRequested:
+		m.Exists, m.Spec, m.Node, m.Process, m.State = true, ev.Spec, ev.Node, ev.Operation, vm.StateCreating
+	case vm.CreateFailed:
+		m.Ended, m.Process = true, uuid.Nil
+		settle(vm.StateError)
+	case vm.DefineRequested:
+		m.Sources = ev.Sources
+		begin(ev.Intent, "")
+	case vm.Created:
+		m.Defined, m.NativeID, m.Accelerator, m.Process = true, ev.NativeID, ev.Accelerator, uuid.Nil
+		settle(vm.StateStopped)
+	case vm.DefineFailed:
+		settle(vm.StateCreating)
+	case vm.StartRequested:
+		begin(ev.Intent, vm.StateStarting)
+	case vm.Started:
+		settle(vm.StateRunning)
+	case vm.StartFailed:
+		settle(ev.State)
+	case vm.StopRequested:
+		m.Force, m.TimeoutS = ev.Force, ev.TimeoutS
+		begin(ev.Intent, vm.StateStopping)
+	case vm.Stopped:
+		settle(vm.StateStopped)
+	case vm.StopFailed:
+		settle(ev.State)
+	case vm.PausedObserved:
+		settle(vm.StatePaused)
+	case vm.Lost:
+		m.Defined = false
+		settle(vm.StateError)
+	case vm.UpdateRequested:
+		m.Update = ev.UpdateData
+		begin(ev.Intent, "")
+	case vm.Updated:
+		m.Spec = updated(m.Spec, ev.UpdateData)
+		m.Intent = nil
+	case vm.UpdateFailed:
+		m.Intent = nil
+	case vm.DeleteRequested:
+		m.Process, m.Delete, m.Before, m.State = ev.Operation, ev, m.State, vm.StateDeleting
+		m.Intent = nil
+	case vm.RemoveRequested:
+		m.Intent = &ev.Intent
+	case vm.Removed:
+		m.Defined, m.Intent = false, nil
+	case vm.RemoveFailed:
+		m.Intent, m.Before = nil, ev.State
+	case vm.DeleteFailed:
+		m.Process = uuid.Nil
+		settle(ev.State)
+	case vm.Deleted:
+		m.Ended, m.Process, m.Intent = true, uuid.Nil, nil
+	}
+	return m
+}
+
+func updated(s vm.Spec, u vm.UpdateData) vm.Spec {
+	if u.Description != nil {
+		s.Description = *u.Description
+	}
+	if u.Tags != nil {
+		s.Tags = *u.Tags
+	}
+	if u.Autostart != nil {
+		s.Autostart = *u.Autostart
+	}
+	return s
+}
+
+// busy names what is under way, nil if nothing is.
+func (m Machine) busy() *problem.Problem {
+	op := m.Process
+	if m.Intent != nil && m.Intent.Operation != uuid.Nil {
+		op = m.Intent.Operation
+	}
+	if op == uuid.Nil && m.Intent == nil {
+		return nil
+	}
+	p := problem.New(problem.InvalidState, "the virtual machine is %s; another operation is under way", m.State)
+	if op != uuid.Nil {
+		p.Operation = op.String()
+	}
+	return p
+}
