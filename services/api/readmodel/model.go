@@ -1,0 +1,257 @@
+// Package readmodel keeps what REST lists and shows: for each kind of object a row per object with its view, the pure
+// fold of the object's stream. It tails the event store and writes rows and checkpoint in one transaction, so that
+// each event counts once. Several gateways may keep the same tables: whoever is first advances the checkpoint, the
+// others take it over.
+package readmodel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"horcrux/pkg/events"
+	"horcrux/pkg/eventstore"
+)
+
+var (
+	// ErrHalted: the projection of a kind met an event that it cannot fold and stands still.
+	ErrHalted = errors.New("projection halted")
+	// ErrBehind: the read model did not get to a position in time.
+	ErrBehind = errors.New("read model has not got there yet")
+)
+
+// Options of Open. All but Wake are needed.
+type Options struct {
+	Pool      *pgxpool.Pool
+	Reader    eventstore.Reader
+	Resources []*events.Resource
+	// Wake says that something was appended. A poll every 250 ms stands behind it.
+	Wake <-chan struct{}
+	Log  *slog.Logger
+}
+
+// Model is the read model of all kinds. Run keeps it up to date; everything else may be called by many goroutines.
+type Model struct {
+	Options
+
+	step sync.Mutex // held while rows are written; before mu
+
+	mu          sync.Mutex
+	projections []*projection
+	moved       chan struct{} // closed and replaced whenever something changed
+}
+
+// projection is where one kind stands. Its fields are written under step and mu, and read under either.
+type projection struct {
+	resource *events.Resource
+	gen      int64
+	at       events.Position
+	stored   events.Position // at, as the table has it
+	halted   error
+	folding  *folding // views that were lately folded, nil when they have to be loaded anew; under step alone
+}
+
+// Open migrates the tables and takes up each kind where it was left.
+func Open(ctx context.Context, o Options) (*Model, error) {
+	if err := Migrate(ctx, o.Pool); err != nil {
+		return nil, err
+	}
+	m := &Model{Options: o, moved: make(chan struct{})}
+	for _, r := range o.Resources {
+		const enter = `INSERT INTO api.projections (kind, gen) VALUES ($1, nextval('api.generation')) ON CONFLICT DO NOTHING`
+		if _, err := o.Pool.Exec(ctx, enter, r.Kind); err != nil {
+			return nil, fmt.Errorf("enter projection of %s: %w", r.Kind, err)
+		}
+		m.projections = append(m.projections, &projection{resource: r})
+	}
+	return m, m.reload(ctx)
+}
+
+// reload takes over the checkpoints of the table. It is called under step, or before anybody else knows m.
+func (m *Model) reload(ctx context.Context) error {
+	rows, err := m.Pool.Query(ctx, `SELECT kind, gen, era, tx, seq FROM api.projections`)
+	if err != nil {
+		return fmt.Errorf("read checkpoints: %w", err)
+	}
+	defer rows.Close()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for rows.Next() {
+		var kind string
+		var gen, tx int64
+		var p events.Position
+		if err := rows.Scan(&kind, &gen, &p.Era, &tx, &p.Seq); err != nil {
+			return fmt.Errorf("read checkpoints: %w", err)
+		}
+		p.Tx = uint64(tx)
+		if i := m.index(kind); i >= 0 {
+			q := m.projections[i]
+			// A checkpoint behind ours says that the database crashed and lost our last commits.
+			if p.Compare(q.stored) < 0 || p.Compare(q.at) > 0 {
+				q.at = p
+			}
+			q.gen, q.stored, q.folding = gen, p, nil
+		}
+	}
+	m.announce()
+	return rows.Err()
+}
+
+// announce wakes whoever waits. It is called under mu.
+func (m *Model) announce() {
+	close(m.moved)
+	m.moved = make(chan struct{})
+}
+
+func (m *Model) index(kind string) int {
+	return slices.IndexFunc(m.projections, func(p *projection) bool { return p.resource.Kind == kind })
+}
+
+// Moved is closed when the read model next advances.
+func (m *Model) Moved() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.moved
+}
+
+// state of a kind, and the channel that says that it may have changed.
+func (m *Model) state(kind string) (projection, <-chan struct{}, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	i := m.index(kind)
+	if i < 0 {
+		return projection{}, nil, fmt.Errorf("no projection of %q", kind)
+	}
+	return *m.projections[i], m.moved, nil
+}
+
+// Position is where the projection of a kind stands; zero for a kind without one.
+func (m *Model) Position(kind string) events.Position {
+	p, _, _ := m.state(kind) //nolint:errcheck // the zero projection stands at the start
+	return p.at
+}
+
+// Wait returns when the projection of a kind has got to a position. It fails with ErrHalted, with
+// eventstore.ErrUnknownEra for a position of another log, and with ErrBehind when ctx ends first.
+func (m *Model) Wait(ctx context.Context, kind string, pos events.Position) error {
+	for checked := false; ; checked = true {
+		p, moved, err := m.state(kind)
+		switch {
+		case err != nil:
+			return err
+		case p.at.Compare(pos) >= 0:
+			return nil
+		case p.halted != nil:
+			return fmt.Errorf("%w: %s", ErrHalted, kind)
+		}
+		if !checked {
+			if _, err := m.Reader.Read(ctx, pos, eventstore.ReadOptions{Limit: 1}); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrBehind, context.Cause(ctx))
+		}
+	}
+}
+
+// WaitUntil returns the row of an object as soon as done says so, or the latest when ctx ends (nil if there is none
+// yet).
+func (m *Model) WaitUntil(ctx context.Context, kind string, id uuid.UUID, done func(*Row) bool) (*Row, error) {
+	var last *Row
+	var version int64 = -1
+	for {
+		_, moved, err := m.state(kind)
+		if err != nil {
+			return nil, err
+		}
+		row, err := m.Find(context.WithoutCancel(ctx), kind, id.String())
+		if err != nil {
+			return nil, err
+		}
+		if row != nil && row.Version != version {
+			last, version = row, row.Version
+			if done(row) {
+				return row, nil
+			}
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return last, nil
+		}
+	}
+}
+
+// Status of a projection, for /readyz and the metrics.
+type Status struct {
+	Kind     string
+	Position events.Position
+	Halted   error // nil while it runs
+}
+
+// Status of every projection.
+func (m *Model) Status() []Status {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Status, len(m.projections))
+	for i, p := range m.projections {
+		all[i] = Status{Kind: p.resource.Kind, Position: p.at, Halted: p.halted}
+	}
+	return all
+}
+
+// The poll behind the nudges: an event can be hidden by another transaction, whose end nobody announces, so after
+// something happened it is looked for again soon, then ever more rarely.
+const (
+	shortPoll = time.Millisecond
+	longPoll  = 250 * time.Millisecond
+)
+
+// Run keeps the read model up to date until ctx ends. Failures of the database are logged and tried again.
+func (m *Model) Run(ctx context.Context) error {
+	poll := shortPoll
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.Wake:
+			poll = shortPoll
+		case <-timer.C:
+			poll = min(2*poll, longPoll)
+		}
+		for more := true; more; {
+			advanced, next, err := m.RunOnce(ctx)
+			switch {
+			case err != nil && ctx.Err() == nil:
+				m.Log.Error("projecting failed, trying again", "error", err)
+				poll = longPoll
+			case advanced:
+				poll = shortPoll
+			}
+			more = next && err == nil
+		}
+		timer.Reset(poll)
+	}
+}
+
+// RunToEnd projects everything that the log has now.
+func (m *Model) RunToEnd(ctx context.Context) error {
+	for {
+		advanced, more, err := m.RunOnce(ctx)
+		if err != nil || (!advanced && !more) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package readmodel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"horcrux/pkg/events"
+	"horcrux/pkg/eventstore"
+)
+
+// querier is what a pool, a connection and a transaction have in common.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// batchSize is how many events one transaction takes at most. It bounds how long the transaction is open, which holds
+// back every reader of the log.
+const batchSize = 1000
+
+// errOvertaken: another gateway advanced the checkpoint.
+var errOvertaken = errors.New("another gateway advanced the checkpoint")
+
+// RunOnce projects one page for the kinds that are furthest behind. advanced says that there was something new, more
+// that there is more at once.
+func (m *Model) RunOnce(ctx context.Context) (advanced, more bool, err error) {
+	m.step.Lock()
+	defer m.step.Unlock()
+	group, other := m.behind()
+	if len(group) == 0 {
+		return false, false, nil
+	}
+	from := group[0].at
+	opts := eventstore.ReadOptions{Limit: batchSize}
+	for _, p := range group {
+		opts.Kinds = append(opts.Kinds, p.resource.Kind)
+	}
+	page, err := m.Reader.Read(ctx, from, opts)
+	if err != nil {
+		return false, false, fmt.Errorf("read the log: %w", err)
+	}
+	if page.Next == from {
+		return false, other, nil
+	}
+	err = m.project(ctx, group, page)
+	if errors.Is(err, errOvertaken) {
+		return true, true, m.reload(ctx)
+	}
+	return err == nil, page.More || other, err
+}
+
+// behind returns the projections that run and are furthest behind, and whether others are elsewhere.
+func (m *Model) behind() (group []*projection, other bool) {
+	for _, p := range m.projections {
+		switch {
+		case p.halted != nil:
+		case len(group) == 0 || p.at == group[0].at:
+			group = append(group, p)
+		case p.at.Compare(group[0].at) < 0:
+			group, other = []*projection{p}, true
+		default:
+			other = true
+		}
+	}
+	return group, other
+}
+
+// progress is where a projection gets with a page.
+type progress struct {
+	*projection
+	to   events.Position
+	halt error
+}
+
+// project folds a page into the group's rows and moves its checkpoints, in one transaction.
+func (m *Model) project(ctx context.Context, group []*projection, page eventstore.Page) (err error) {
+	defer func() {
+		if err != nil { // what was folded in memory is not what the table has
+			for _, p := range group {
+				p.folding = nil
+			}
+		}
+	}()
+	byKind := map[string][]events.Event{}
+	for _, e := range page.Events {
+		byKind[e.Stream.Kind()] = append(byKind[e.Stream.Kind()], e)
+	}
+	var rows columns
+	steps := make([]*progress, len(group))
+	for i, p := range group {
+		if p.folding == nil || len(p.folding.views) > keepViews {
+			p.folding = newFolding(p.resource, p.gen)
+		}
+		steps[i] = &progress{projection: p, to: page.Next}
+		if err := steps[i].fold(ctx, m.Pool, byKind[p.resource.Kind]); err != nil {
+			return err
+		}
+		if err := rows.addChanged(p.folding); err != nil {
+			return err
+		}
+	}
+	// Pages without an event of ours move the checkpoint in memory alone, until it is worth a write.
+	write := len(rows.ids) > 0 || page.More
+	if write {
+		if err := m.write(ctx, steps, &rows); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range steps {
+		s.at = s.to
+		if write {
+			s.stored = s.to
+		}
+		if s.halt != nil {
+			s.halted = s.halt
+			m.Log.Error("projection halted: it met an event that it cannot fold", "kind", s.resource.Kind,
+				"position", s.to.String(), "error", s.halt)
+		}
+	}
+	m.announce()
+	return nil
+}
+
+// keepViews is how many views of a kind stay in memory for their next event.
+const keepViews = 1000
+
+// fold takes a projection through its events of a page. One that cannot be folded halts it right before.
+func (s *progress) fold(ctx context.Context, db querier, page []events.Event) error {
+	if err := s.folding.load(ctx, db, page); err != nil {
+		return err
+	}
+	good := s.at
+	for _, e := range page {
+		if err := s.folding.apply(e); err != nil {
+			s.halt, s.to = fmt.Errorf("event %s: %w", e.ID, err), good
+			return nil
+		}
+		good = e.Position
+	}
+	return nil
+}
+
+// write stores rows and checkpoints, unless another gateway was faster. The rows can be made anew from the log, so
+// their commit need not wait for the disk.
+func (m *Model) write(ctx context.Context, steps []*progress, rows *columns) error {
+	tx, err := m.Pool.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("write views: %w", err)
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // after Commit it has nothing to do
+	batch := &pgx.Batch{}
+	batch.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
+	for _, s := range steps {
+		batch.Queue(advance, s.resource.Kind, s.gen, s.to.Era, int64(s.to.Tx), s.to.Seq,
+			s.stored.Era, int64(s.stored.Tx), s.stored.Seq)
+	}
+	if len(rows.ids) > 0 {
+		batch.Queue(upsert, rows.args()...)
+	}
+	results := tx.SendBatch(ctx, batch)
+	if _, err := results.Exec(); err != nil {
+		return errors.Join(fmt.Errorf("write views: %w", err), results.Close())
+	}
+	for range steps {
+		tag, err := results.Exec()
+		if err == nil && tag.RowsAffected() == 0 {
+			err = errOvertaken
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("move checkpoint: %w", err), results.Close())
+		}
+	}
+	if err := results.Close(); err != nil {
+		return fmt.Errorf("write views: %w", err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("write views: %w", err)
+	}
+	return nil
+}
+
+// advance moves a checkpoint that is still where it was.
+const advance = `UPDATE api.projections SET era = $3, tx = $4, seq = $5
+	WHERE kind = $1 AND gen = $2 AND (era, tx, seq) = ($6, $7, $8)`
