@@ -8,7 +8,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,7 +21,6 @@ import (
 	"horcrux/pkg/events"
 	"horcrux/pkg/events/operation"
 	"horcrux/pkg/eventstore"
-	"horcrux/pkg/problem"
 )
 
 // ErrAgain marks a failure of an effect after which a later attempt may succeed.
@@ -153,29 +151,6 @@ func (e *Engine) handle(ctx context.Context, cmd events.Command) (bus.Decision, 
 	}
 	crashpoint.Reach(crashpoint.Decided, cmd.Type)
 	return bus.Decision{Command: cmd.ID, Position: r.Outcome.Position, Rejection: r.Outcome.Rejection}, nil
-}
-
-// stepEnd is the data of operation.step_ended: how a step went that another service took.
-type stepEnd struct {
-	Step    string           `json:"step"`
-	Command uuid.UUID        `json:"command"`
-	Result  json.RawMessage  `json:"result,omitempty"`
-	Problem *problem.Problem `json:"problem,omitempty"`
-	Log     string           `json:"log,omitempty"`
-}
-
-// reply is the command that tells the owner of a process how its step ended.
-func (e *Engine) reply(i events.Intent, end stepEnd, meta events.Meta, now time.Time) events.Command {
-	end.Step, end.Command = i.Step, i.Command
-	data, err := json.Marshal(end)
-	if err != nil {
-		panic(fmt.Sprintf("engine: marshal step end: %v", err)) // its fields are plain
-	}
-	meta.Causation, meta.Node = i.Command, e.Node
-	return events.Command{
-		ID: events.DerivedID(i.Command, "ended"), To: *i.ReplyTo, Type: "operation.step_ended", Target: i.Operation,
-		Data: data, Meta: meta, Deadline: now.Add(undoTime),
-	}
 }
 
 // handleOperation decides a command to an operation that this engine owns.

@@ -117,7 +117,7 @@ func (u *unit[S]) end(e *Engine, i events.Intent, result json.RawMessage, p *pro
 			u.operation(o, operation.Succeeded{})
 		}
 	case i.Step != "" && i.ReplyTo != nil && *i.ReplyTo != u.address:
-		u.send = append(u.send, e.reply(i, stepEnd{Result: result, Problem: p, Log: log}, u.meta, u.now))
+		u.send = append(u.send, reply(i, stepEnd{Result: result, Problem: p, Log: log}, u.meta, u.now))
 	case i.Step != "" && o != nil && !o.state.Ended:
 		u.stepEnded(o, i, result, p, log)
 		return u.advance(o)
