@@ -30,7 +30,7 @@ var ErrAgain = errors.New("try again")
 // Bus is what the engine needs of the bus.
 type Bus interface {
 	Publish(ctx context.Context, cmd events.Command, attempt int) error
-	Consume(ctx context.Context, from []events.Address, handle func(context.Context, events.Command) (bus.Decision, error)) error
+	Consume(ctx context.Context, from []events.Address, handle bus.Handler) error
 }
 
 // Options of an engine.
