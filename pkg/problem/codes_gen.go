@@ -36,3 +36,39 @@ const (
 	Canceled              Code = "canceled"
 	Dropped               Code = "dropped"
 )
+
+type row struct {
+	status, exit int
+	title, mend  string
+}
+
+var catalogue = map[Code]row{
+	MalformedRequest:      {400, 2, "Malformed request", "Send valid JSON with exactly the documented keys."},
+	Unauthenticated:       {401, 5, "Not authenticated", "Send a bearer token, or use the Unix socket as an administrator."},
+	Forbidden:             {403, 5, "Not allowed", "Ask an administrator for the privilege that is named."},
+	NotFound:              {404, 3, "Not found", "Check the id or name; deleted objects answer by id with ?at= and in their history."},
+	MethodNotAllowed:      {405, 2, "Method not allowed", "See the OpenAPI document for the methods of this path."},
+	InvalidState:          {409, 4, "Not possible in this state", "Wait for the operation that is named, or change the state first."},
+	NameTaken:             {409, 4, "Name taken", "Choose another name or delete the object that has it."},
+	InUse:                 {409, 4, "In use", "Detach or delete what uses the object first."},
+	IdempotencyInProgress: {409, 4, "Request in progress", "Ask again when the first request with this key is decided."},
+	PositionGone:          {410, 3, "Position gone", "The position is of a log that is not this one; read again from the start."},
+	VersionConflict:       {412, 4, "Changed meanwhile", "Read the object again, and repeat the change with its new ETag."},
+	BodyTooLarge:          {413, 2, "Body too large", "Send at most 1 MiB."},
+	UnsupportedMediaType:  {415, 2, "Unsupported media type", "Send application/json."},
+	InvalidValue:          {422, 2, "Invalid value", "Mend the fields that are named."},
+	IdempotencyKeyReused:  {422, 2, "Idempotency key reused", "Use a new key for another request."},
+	InsufficientResources: {409, 4, "Not enough resources", "Free or add the resource that is named."},
+	TooManyRequests:       {429, 6, "Too many requests", "Wait and ask again."},
+	Internal:              {500, 1, "Internal error", "See the log at the trace that is named."},
+	NotImplemented:        {501, 7, "Not implemented", "The route is documented and not yet written."},
+	FeatureNotBuilt:       {501, 7, "Feature not built", "Build with the USE flag that is named."},
+	Unavailable:           {503, 6, "Unavailable", "See /readyz for the dependency that is down."},
+	HypervisorUnavailable: {503, 6, "Hypervisor unavailable", "Start the hypervisor's daemon; see /readyz."},
+	StorageUnavailable:    {503, 6, "Storage unavailable", "Make the pool's path available; see /readyz."},
+	DeadlineExceeded:      {504, 8, "Deadline exceeded", "See the operation's log and ask again."},
+	EffectFailed:          {500, 8, "The operation failed", "See the operation's log for what the driver said."},
+	Superseded:            {409, 8, "Superseded", "A forced command overtook this one."},
+	Canceled:              {409, 8, "Canceled", "Ask again if you still want it."},
+	Dropped:               {500, 8, "Dropped from the dead-letter queue", "See the dead letter for the reason."},
+}
