@@ -41,11 +41,19 @@ type Options struct {
 type Model struct {
 	Options
 
-	step sync.Mutex // held while rows are written; before mu
+	step     sync.Mutex          // held while rows are written; before mu
+	foldings map[string]*folding // by kind, views lately folded; under step
 
 	mu          sync.Mutex
 	projections []*projection
 	moved       chan struct{} // closed and replaced whenever something changed
+	watchers    map[uuid.UUID]*watcher
+}
+
+// watcher is who waits for the next event of one object.
+type watcher struct {
+	changed chan struct{} // closed and replaced by it
+	waiting int
 }
 
 // projection is where one kind stands. Its fields are written under step and mu, and read under either.
@@ -55,7 +63,6 @@ type projection struct {
 	at       events.Position
 	stored   events.Position // at, as the table has it
 	halted   error
-	folding  *folding // views that were lately folded, nil when they have to be loaded anew; under step alone
 }
 
 // Open migrates the tables and takes up each kind where it was left.
@@ -63,7 +70,7 @@ func Open(ctx context.Context, o Options) (*Model, error) {
 	if err := Migrate(ctx, o.Pool); err != nil {
 		return nil, err
 	}
-	m := &Model{Options: o, moved: make(chan struct{})}
+	m := &Model{Options: o, moved: make(chan struct{}), watchers: map[uuid.UUID]*watcher{}, foldings: map[string]*folding{}}
 	for _, r := range o.Resources {
 		const enter = `INSERT INTO api.projections (kind, gen) VALUES ($1, nextval('api.generation')) ON CONFLICT DO NOTHING`
 		if _, err := o.Pool.Exec(ctx, enter, r.Kind); err != nil {
@@ -97,17 +104,57 @@ func (m *Model) reload(ctx context.Context) error {
 			if p.Compare(q.stored) < 0 || p.Compare(q.at) > 0 {
 				q.at = p
 			}
-			q.gen, q.stored, q.folding = gen, p, nil
+			q.gen, q.stored = gen, p
+			delete(m.foldings, kind)
 		}
 	}
 	m.announce()
 	return rows.Err()
 }
 
-// announce wakes whoever waits. It is called under mu.
-func (m *Model) announce() {
+// announce wakes whoever waits: for a position, and for one of the objects given; all of them if none is given. It is
+// called under mu.
+func (m *Model) announce(changed ...uuid.UUID) {
 	close(m.moved)
 	m.moved = make(chan struct{})
+	if changed == nil {
+		for _, w := range m.watchers {
+			w.wake()
+		}
+	}
+	for _, id := range changed {
+		if w := m.watchers[id]; w != nil {
+			w.wake()
+		}
+	}
+}
+
+func (w *watcher) wake() {
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
+// watch returns what says that an object changed, again after each change. release ends it.
+func (m *Model) watch(id uuid.UUID) (changed func() <-chan struct{}, release func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.watchers[id]
+	if w == nil {
+		w = &watcher{changed: make(chan struct{})}
+		m.watchers[id] = w
+	}
+	w.waiting++
+	return func() <-chan struct{} {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return w.changed
+		}, func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if w.waiting--; w.waiting == 0 {
+				delete(m.watchers, id)
+			}
+		}
 }
 
 func (m *Model) index(kind string) int {
@@ -167,27 +214,18 @@ func (m *Model) Wait(ctx context.Context, kind string, pos events.Position) erro
 // WaitUntil returns the row of an object as soon as done says so, or the latest when ctx ends (nil if there is none
 // yet).
 func (m *Model) WaitUntil(ctx context.Context, kind string, id uuid.UUID, done func(*Row) bool) (*Row, error) {
-	var last *Row
-	var version int64 = -1
+	changed, release := m.watch(id)
+	defer release()
 	for {
-		_, moved, err := m.state(kind)
-		if err != nil {
-			return nil, err
-		}
+		next := changed()
 		row, err := m.Find(context.WithoutCancel(ctx), kind, id.String())
-		if err != nil {
-			return nil, err
-		}
-		if row != nil && row.Version != version {
-			last, version = row, row.Version
-			if done(row) {
-				return row, nil
-			}
+		if err != nil || (row != nil && done(row)) {
+			return row, err
 		}
 		select {
-		case <-moved:
+		case <-next:
 		case <-ctx.Done():
-			return last, nil
+			return row, nil
 		}
 	}
 }

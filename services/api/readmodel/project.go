@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"horcrux/pkg/events"
@@ -70,8 +71,9 @@ func (m *Model) behind() (group []*projection, other bool) {
 // progress is where a projection gets with a page.
 type progress struct {
 	*projection
-	to   events.Position
-	halt error
+	folding *folding
+	to      events.Position
+	halt    error
 }
 
 // project folds a page into the group's rows and moves its checkpoints, in one transaction.
@@ -79,7 +81,7 @@ func (m *Model) project(ctx context.Context, group []*projection, page eventstor
 	defer func() {
 		if err != nil { // what was folded in memory is not what the table has
 			for _, p := range group {
-				p.folding = nil
+				delete(m.foldings, p.resource.Kind)
 			}
 		}
 	}()
@@ -90,14 +92,15 @@ func (m *Model) project(ctx context.Context, group []*projection, page eventstor
 	var rows columns
 	steps := make([]*progress, len(group))
 	for i, p := range group {
-		if p.folding == nil || len(p.folding.views) > keepViews {
-			p.folding = newFolding(p.resource, p.gen)
+		kind := p.resource.Kind
+		if f := m.foldings[kind]; f == nil || len(f.views) > keepViews {
+			m.foldings[kind] = newFolding(p.resource, p.gen)
 		}
-		steps[i] = &progress{projection: p, to: page.Next}
-		if err := steps[i].fold(ctx, m.Pool, byKind[p.resource.Kind]); err != nil {
+		steps[i] = &progress{projection: p, folding: m.foldings[kind], to: page.Next}
+		if err := steps[i].fold(ctx, m.Pool, byKind[kind]); err != nil {
 			return err
 		}
-		if err := rows.addChanged(p.folding); err != nil {
+		if err := rows.addChanged(m.foldings[kind]); err != nil {
 			return err
 		}
 	}
@@ -121,7 +124,7 @@ func (m *Model) project(ctx context.Context, group []*projection, page eventstor
 				"position", s.to.String(), "error", s.halt)
 		}
 	}
-	m.announce()
+	m.announce(append([]uuid.UUID{}, rows.ids...)...)
 	return nil
 }
 

@@ -130,7 +130,7 @@ func (r *rebuild) tail(ctx context.Context, conn *pgx.Conn) error {
 			if err := r.flush(ctx, conn); err != nil {
 				return err
 			}
-			r.folding.views = map[uuid.UUID]*view{}
+			r.folding = newFolding(r.folding.resource, r.folding.gen)
 		}
 		if r.report != nil {
 			r.report(r.done)
@@ -211,7 +211,8 @@ func (r *rebuild) swap(ctx context.Context, conn *pgx.Conn) error {
 	r.m.mu.Lock()
 	defer r.m.mu.Unlock()
 	p := r.m.projections[r.m.index(r.kind)]
-	p.gen, p.at, p.stored, p.halted, p.folding = r.folding.gen, r.at, r.at, nil, nil
+	p.gen, p.at, p.stored, p.halted = r.folding.gen, r.at, r.at, nil
+	delete(r.m.foldings, r.kind)
 	r.m.announce()
 	r.done.Done = true
 	if r.report != nil {
