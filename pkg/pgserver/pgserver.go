@@ -52,6 +52,8 @@ type Options struct {
 	Volatile bool
 	// Logger hears of starts, stops and deaths; nil discards them.
 	Logger *slog.Logger
+
+	pause time.Duration // before the first attempt to restart; tests shorten it
 }
 
 // Server is a running Postgres under supervision. Its methods may be called at the same time.
@@ -74,6 +76,9 @@ type Server struct {
 func Start(ctx context.Context, o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.pause == 0 {
+		o.pause = pauseMin
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()

@@ -16,7 +16,7 @@ import (
 // after five seconds.
 const (
 	fastLimit      = 30 * time.Second
-	immediateLimit = 10 * time.Second
+	immediateLimit = 6 * time.Second
 )
 
 // process is a postmaster: a child of ours, or one that was taken over.

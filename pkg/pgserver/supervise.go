@@ -56,7 +56,7 @@ func (s *Server) supervise(ctx context.Context) {
 func (s *Server) revive(ctx context.Context, tried *int) (*process, error) {
 	var last error
 	for *tried < attempts {
-		pause := min(pauseMin<<*tried, pauseMax)
+		pause := min(s.cluster.pause<<*tried, pauseMax)
 		*tried++
 		select {
 		case <-ctx.Done():

@@ -37,7 +37,7 @@ type guard struct {
 	dir  string
 	cmd  *exec.Cmd
 	pipe io.WriteCloser
-	url  string
+	dsn  string // of the shared server
 }
 
 func init() {
@@ -74,7 +74,7 @@ func startGuard(mode string) (*guard, error) {
 	line, err := bufio.NewReader(out).ReadString('\n')
 	line = strings.TrimSuffix(line, "\n")
 	if rest, ok := strings.CutPrefix(line, answerReady); ok && err == nil {
-		g.url = rest
+		g.dsn = rest
 		return g, nil
 	}
 	switch rest, missing := strings.CutPrefix(line, answerMissing); {
@@ -87,9 +87,6 @@ func startGuard(mode string) (*guard, error) {
 	}
 	return nil, errors.Join(err, g.close())
 }
-
-func (g *guard) dsn() string               { return g.url }
-func (g *guard) options() pgserver.Options { return options(g.dir) }
 
 // close ends the guard and waits until its server is stopped and its folder gone.
 func (g *guard) close() error {

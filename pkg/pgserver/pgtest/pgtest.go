@@ -48,9 +48,9 @@ func Database(t testing.TB) string {
 	require(t, shared.err)
 
 	name := fmt.Sprintf("test_%d", databases.Add(1))
-	run(t, shared.guard.dsn(), "CREATE DATABASE "+name)
-	t.Cleanup(func() { run(t, shared.guard.dsn(), "DROP DATABASE "+name+" WITH (FORCE)") })
-	return strings.Replace(shared.guard.dsn(), "/"+pgserver.Database+"?", "/"+name+"?", 1)
+	run(t, shared.guard.dsn, "CREATE DATABASE "+name)
+	t.Cleanup(func() { run(t, shared.guard.dsn, "DROP DATABASE "+name+" WITH (FORCE)") })
+	return strings.Replace(shared.guard.dsn, "/"+pgserver.Database+"?", "/"+name+"?", 1)
 }
 
 // Run runs the tests of a binary and stops the shared server; it returns the exit code.
@@ -75,9 +75,9 @@ type Instance struct {
 	options pgserver.Options
 }
 
-// Server starts a server for this test alone, whose process the test may kill (Pid), stop and start again. It is
-// stopped and removed when the test ends.
-func Server(t testing.TB) *Instance {
+// Options returns what starts a durable server in a new folder. What the test leaves running there is stopped, and the
+// folder removed, when the test ends.
+func Options(t testing.TB) pgserver.Options {
 	t.Helper()
 	skipShort(t)
 	g, err := startGuard(modeWatch)
@@ -87,8 +87,16 @@ func Server(t testing.TB) *Instance {
 			t.Errorf("pgtest: %v", err)
 		}
 	})
-	i := &Instance{t: t, options: g.options()}
-	i.options.Volatile = false
+	o := options(g.dir)
+	o.Volatile = false
+	return o
+}
+
+// Server starts a server for this test alone, whose process the test may kill (Pid), stop and start again. It is
+// stopped and removed when the test ends.
+func Server(t testing.TB) *Instance {
+	t.Helper()
+	i := &Instance{t: t, options: Options(t)}
 	i.Start()
 	t.Cleanup(i.Stop)
 	return i
