@@ -1,0 +1,290 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"horcrux/pkg/events"
+	"horcrux/pkg/eventstore"
+)
+
+// pullTime is how long one request for messages stands at the server, heartbeat how often the server says meanwhile
+// that it still does.
+const (
+	pullTime  = 30 * time.Second
+	heartbeat = 2 * time.Second
+)
+
+// Handler decides a command. Of its errors, one that wraps eventstore.ErrUnavailable and one that comes of a try's
+// deadline are tried again for as long as it takes; any other, and a panic, counts towards Options.MaxDeliveries.
+type Handler = func(context.Context, events.Command) (Decision, error)
+
+// Consume handles the commands of the addresses until ctx ends; then it lets calls of handle that are under way come
+// to their end, gives back what has not begun, and returns nil.
+//
+// Commands run concurrently, those to one target in the order in which they were published; a command that failed
+// comes again later and is then behind those that followed it. A command is acknowledged after handle has returned,
+// so that it may come again after a crash: handle dedupes by the command's id. handle's context is not ended by ctx
+// but by Options.TryTime.
+//
+// It fails only when the connection is closed.
+func (b *Bus) Consume(ctx context.Context, addresses []events.Address, handle Handler) error {
+	c := &consumer{
+		Bus: b, ctx: ctx, handle: handle,
+		slots: make(chan struct{}, b.Concurrency),
+		held:  map[*message]struct{}{}, lanes: map[uuid.UUID][]*message{},
+	}
+	beating, stopBeating := context.WithCancel(context.WithoutCancel(ctx))
+	var beat sync.WaitGroup
+	beat.Go(func() { c.beat(beating) })
+
+	var pulls sync.WaitGroup
+	errs := make([]error, len(addresses))
+	for i, a := range addresses {
+		pulls.Go(func() { errs[i] = c.pull(a) })
+	}
+	pulls.Wait()
+	c.running.Wait()
+	stopBeating()
+	beat.Wait()
+	return errors.Join(errs...)
+}
+
+// consumer is one call of Consume.
+type consumer struct {
+	*Bus
+	ctx     context.Context
+	handle  Handler
+	slots   chan struct{} // one for each call of handle
+	running sync.WaitGroup
+
+	mu   sync.Mutex
+	held map[*message]struct{} // delivered to us and neither acknowledged nor given back
+	// lanes holds the commands that wait behind one to the same target. A target has an entry while its lane runs.
+	lanes map[uuid.UUID][]*message
+}
+
+// message is a command in our hands.
+type message struct {
+	jetstream.Msg
+	cmd        events.Command
+	address    events.Address
+	deliveries int
+	done       func() // gives its place in the window back
+}
+
+// pull keeps a request for as many messages as the window has room for standing at the server. It asks for no more
+// than it can hold, because a message that waits in the client's buffer gives no sign of life and is delivered twice.
+func (c *consumer) pull(a events.Address) error {
+	window := make(chan struct{}, c.Window)
+	release := func() { <-window }
+	for failures := 0; c.ctx.Err() == nil; {
+		cons, err := c.consumer(c.ctx, a)
+		for err == nil {
+			select {
+			case window <- struct{}{}:
+			case <-c.ctx.Done():
+				return nil
+			}
+			n := 1
+			for n < c.Window && tryAcquire(window) {
+				n++
+			}
+			var got int
+			if got, err = c.fetch(cons, a, n, release); err == nil || got > 0 {
+				failures = 0
+			}
+			for range n - got {
+				release()
+			}
+		}
+		if c.ctx.Err() != nil {
+			return nil
+		}
+		if c.nc.IsClosed() {
+			return fmt.Errorf("consume %s: %w", a.Consumer(), nats.ErrConnectionClosed)
+		}
+		failures++
+		c.Log.Warn("cannot get commands; trying again", "consumer", a.Consumer(), "err", err)
+		if failures > 1 && !pause(c.ctx, c.delay(failures-1)) {
+			return nil
+		}
+		if err := c.EnsureStreams(c.ctx); err != nil && c.ctx.Err() == nil {
+			c.Log.Warn("cannot make the streams", "err", err)
+		}
+	}
+	return nil
+}
+
+func tryAcquire(window chan struct{}) bool {
+	select {
+	case window <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// fetch takes up to n messages in. It returns how many came, when all have or the request has ended.
+func (c *consumer) fetch(cons jetstream.Consumer, a events.Address, n int, release func()) (got int, err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, pullTime)
+	defer cancel()
+	batch, err := cons.Fetch(n, jetstream.FetchContext(ctx), jetstream.FetchHeartbeat(heartbeat))
+	if err != nil {
+		return 0, err
+	}
+	for m := range batch.Messages() {
+		got++
+		c.take(m, a, release)
+	}
+	if err = batch.Error(); errors.Is(err, context.DeadlineExceeded) {
+		err = nil
+	}
+	return got, err
+}
+
+// take puts a message into the lane of its target.
+func (c *consumer) take(m jetstream.Msg, a events.Address, release func()) {
+	msg := &message{Msg: m, address: a, done: release}
+	c.mu.Lock()
+	c.held[msg] = struct{}{}
+	c.mu.Unlock()
+
+	target, err := c.open(msg)
+	if err != nil {
+		c.running.Go(func() { c.bury(msg, reasonUndecodable, err.Error()) })
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if queue, runs := c.lanes[target]; runs {
+		c.lanes[target] = append(queue, msg)
+		return
+	}
+	c.lanes[target] = nil
+	c.running.Go(func() { c.lane(target, msg) })
+}
+
+// lane handles the commands to one target, one after the other, until none waits.
+func (c *consumer) lane(target uuid.UUID, msg *message) {
+	for {
+		c.process(msg)
+		c.mu.Lock()
+		queue := c.lanes[target]
+		if len(queue) == 0 {
+			delete(c.lanes, target)
+			c.mu.Unlock()
+			return
+		}
+		msg, c.lanes[target] = queue[0], queue[1:]
+		c.mu.Unlock()
+	}
+}
+
+// process brings one message to an end: acknowledged, given back or buried.
+func (c *consumer) process(msg *message) {
+	if msg.deliveries >= c.MaxDeliveries {
+		c.bury(msg, reasonDeliveries, fmt.Sprintf("delivered %d times and never handled", msg.deliveries-1))
+		return
+	}
+	log := c.Log.With("command", msg.cmd.ID, "type", msg.cmd.Type, "target", msg.cmd.Target)
+	for try := 1; ; try++ {
+		if !c.acquire() { // draining: another process, or the next start, takes it at once
+			c.settle(msg, msg.Nak)
+			return
+		}
+		d, err := c.try(msg.cmd)
+		<-c.slots
+		switch {
+		case err == nil:
+			if err := c.reply(msg.Headers().Get(events.ReplyHeader), d); err != nil {
+				log.Warn("the decision could not be sent", "err", err)
+			}
+			c.settle(msg, msg.Ack)
+			return
+		case errors.Is(err, eventstore.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded):
+			log.Warn("a command cannot be handled now", "err", err, "try", try)
+			pause(c.ctx, c.delay(try))
+		default:
+			log.Error("a command failed", "err", err, "delivery", msg.deliveries)
+			c.settle(msg, func() error { return msg.NakWithDelay(c.delay(msg.deliveries)) })
+			return
+		}
+	}
+}
+
+// acquire takes a slot, or returns false once ctx has ended.
+func (c *consumer) acquire() bool {
+	if c.ctx.Err() != nil {
+		return false
+	}
+	select {
+	case c.slots <- struct{}{}:
+		return true
+	case <-c.ctx.Done():
+		return false
+	}
+}
+
+// try calls the handler once.
+func (c *consumer) try(cmd events.Command) (d Decision, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.TryTime)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return c.handle(ctx, cmd)
+}
+
+// settle ends our hold of a message. A message whose end does not reach the server is delivered again.
+func (c *consumer) settle(msg *message, end func() error) {
+	c.mu.Lock()
+	delete(c.held, msg)
+	c.mu.Unlock()
+	if err := end(); err != nil {
+		c.Log.Warn("a command could not be settled; it will come again", "subject", msg.Subject(), "err", err)
+	}
+	msg.done()
+}
+
+// beat tells the server of every message in our hands that it is being worked on.
+func (c *consumer) beat(ctx context.Context) {
+	tick := time.NewTicker(c.AckWait / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		c.mu.Lock()
+		for msg := range c.held {
+			if err := msg.InProgress(); err != nil {
+				c.Log.Warn("no sign of life could be given", "subject", msg.Subject(), "err", err)
+			}
+		}
+		c.mu.Unlock()
+	}
+}
+
+// pause waits, or returns false when ctx ends before.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
