@@ -1,0 +1,100 @@
+package submit
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/events"
+	"horcrux/pkg/events/operation"
+	"horcrux/pkg/eventstore"
+	"horcrux/pkg/problem"
+	"horcrux/services/api/past"
+)
+
+// Operations describes operations as a resource like any other: listed, shown as they were, with a history.
+var Operations = &events.Resource{
+	Kind: operation.Kind, Collection: "operations", Codec: operation.Codec,
+	Apply: func(view json.RawMessage, e events.Event) (json.RawMessage, bool, error) {
+		var v operation.View
+		if view != nil {
+			if err := json.Unmarshal(view, &v); err != nil {
+				return nil, false, fmt.Errorf("view of %s: %w", e.Stream, err)
+			}
+		}
+		v, err := operation.Apply(v, e)
+		if err != nil {
+			return nil, false, err
+		}
+		next, err := json.Marshal(v)
+		return next, false, err
+	},
+	Filters: []string{"type", "state", "actor", "resource", "resource_id"},
+}
+
+// Cancel asks the owner of an operation to stop it and take back what it did. It makes no operation of its own: the
+// answer is the operation itself.
+func (s *Submitter) Cancel(ctx context.Context, r Request, id uuid.UUID, resources []*events.Resource) (Operation, error) {
+	if r.Key != "" {
+		known, err := s.Store.Request(ctx, r.Caller.Actor, r.Key)
+		switch {
+		case err != nil:
+			return Operation{}, err
+		case known != nil && !bytes.Equal(known.Request, r.Digest):
+			return Operation{}, keyReused(r.Key)
+		case known != nil:
+			return s.answer(ctx, id, events.Position{}, r.Wait)
+		}
+	}
+	o, err := past.Reader{Store: s.Store}.At(ctx, Operations, id, past.Point{})
+	if err != nil {
+		return Operation{}, err
+	}
+	if o.Doc == nil {
+		return Operation{}, problem.New(problem.NotFound, "there is no operation %s", id)
+	}
+	var v operation.View
+	if err := json.Unmarshal(o.Doc, &v); err != nil {
+		return Operation{}, err
+	}
+	refused := func(detail string) (Operation, error) {
+		p := problem.New(problem.InvalidState, "%s", detail)
+		p.Operation = id.String()
+		return Operation{}, p
+	}
+	i := slices.IndexFunc(resources, func(res *events.Resource) bool { return res.Kind == events.Command{Type: v.Type}.Kind() })
+	switch {
+	case v.State.Ended():
+		return refused("the operation has ended: " + string(v.State))
+	case v.Node == nil || i < 0:
+		return refused("nobody has taken up the operation yet")
+	}
+	cmd := events.Command{
+		ID: events.NewID(), To: events.Address{Domain: resources[i].Domain, Node: v.Node.String()}, Type: "operation.cancel", Target: id,
+		Meta: events.Meta{
+			Actor: r.Caller.Actor, Auth: r.Caller.Auth, Reason: r.Reason, Correlation: id, Operation: id, Traceparent: r.Traceparent,
+		},
+		Deadline: s.Clock().Add(s.Deadline).UTC(),
+	}
+	a := eventstore.Append{Meta: cmd.Meta, Send: []events.Command{cmd}}
+	if r.Key != "" {
+		a.Idempotency = &eventstore.Idempotency{Actor: r.Caller.Actor, Key: r.Key, Request: r.Digest, Operation: id}
+	}
+	if _, err := s.Store.Append(ctx, a); err != nil {
+		return Operation{}, fmt.Errorf("record cancel: %w", err)
+	}
+	decision, err := s.ask(ctx, cmd)
+	switch {
+	case err != nil:
+		return Operation{}, err
+	case decision == nil:
+		return s.answer(ctx, id, events.Position{}, r.Wait)
+	case decision.Rejection != nil:
+		return Operation{}, rejected(decision.Rejection, id)
+	}
+	return s.answer(ctx, id, decision.Position, r.Wait)
+}

@@ -1,0 +1,267 @@
+// Package submit makes operations of requests: what was asked is recorded together with the command to the service
+// that owns the object, the command is published, and what the service decided is the answer. Nothing in it knows a
+// kind of object.
+package submit
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/bus"
+	"horcrux/pkg/crashpoint"
+	"horcrux/pkg/events"
+	"horcrux/pkg/events/operation"
+	"horcrux/pkg/eventstore"
+	"horcrux/pkg/problem"
+	"horcrux/services/api/access"
+	"horcrux/services/api/past"
+	"horcrux/services/api/readmodel"
+)
+
+// Asker publishes a command that is recorded and waits for its decision. Any error means that there is none yet.
+type Asker interface {
+	Ask(ctx context.Context, cmd events.Command) (bus.Decision, error)
+}
+
+// Options of a Submitter. All are needed but the last three.
+type Options struct {
+	Store eventstore.Store
+	Bus   Asker
+	Model *readmodel.Model
+	Log   *slog.Logger
+
+	Clock    func() time.Time // nil: time.Now
+	Patience time.Duration    // for a decision; 0: 2 s
+	Deadline time.Duration    // of an operation; 0: 10 min
+}
+
+// Submitter makes operations.
+type Submitter struct{ Options }
+
+// New returns a Submitter.
+func New(o Options) *Submitter {
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Patience == 0 {
+		o.Patience = 2 * time.Second
+	}
+	if o.Deadline == 0 {
+		o.Deadline = 10 * time.Minute
+	}
+	return &Submitter{o}
+}
+
+// Request is what all mutating calls have in common.
+type Request struct {
+	Caller      access.Caller
+	Reason      string
+	Traceparent string
+	Key         string        // Idempotency-Key, "" for none
+	Digest      []byte        // of method, path, query without wait, and body; compared under a key
+	Wait        time.Duration // for the end of the operation
+}
+
+// Intent is what a call wants done.
+type Intent struct {
+	Resource  *events.Resource
+	Target    uuid.UUID
+	Node      string // of the object; events.AnyNode when it has none yet
+	Type      string // of the command: "vm.start"
+	Data      any    // of the command, nil for none
+	IfVersion *int64
+}
+
+// Operation is what became of a call.
+type Operation struct {
+	ID       uuid.UUID
+	Doc      json.RawMessage // as the API returns it
+	Position events.Position // how far the log is known to the answer
+}
+
+// Do makes an operation of an intent, and answers once it is decided or, with Wait, has ended; then the read model
+// has its end. A rejection is returned as the service's problem. intend is called only if the call has to be made: a
+// repeat under a key returns the operation that the first call became.
+func (s *Submitter) Do(ctx context.Context, r Request, intend func(context.Context) (Intent, error)) (Operation, error) {
+	if r.Key == "" {
+		return s.first(ctx, r, nil, intend)
+	}
+	for key, i := r.Key, 0; i < maxAttempts; i++ {
+		known, err := s.Store.Request(ctx, r.Caller.Actor, key)
+		if err != nil {
+			return Operation{}, err
+		}
+		if known == nil {
+			op, err := s.first(ctx, r, &eventstore.Idempotency{Actor: r.Caller.Actor, Key: key, Request: r.Digest}, intend)
+			if errors.Is(err, eventstore.ErrKeyTaken) { // by the same call, a moment ago
+				continue
+			}
+			return op, err
+		}
+		if !bytes.Equal(known.Request, r.Digest) {
+			return Operation{}, keyReused(r.Key)
+		}
+		op, kept, err := s.repeat(ctx, r, known.Operation)
+		if kept {
+			return op, err
+		}
+		// The service could not decide then; this is a new attempt, under a key that follows from the failed one.
+		key = events.DerivedID("key", r.Key, known.Operation).String()
+	}
+	return Operation{}, problem.New(problem.TooManyRequests, "too many attempts under the Idempotency-Key %q", r.Key)
+}
+
+// maxAttempts bounds how often a call is tried again under one key after answers of 5xx.
+const maxAttempts = 100
+
+func keyReused(key string) error {
+	return problem.New(problem.IdempotencyKeyReused, "the Idempotency-Key %q was used for another request", key)
+}
+
+// repeat answers with the operation that the first call became. kept is false when that was rejected for a reason
+// that is nobody's fault, which is not remembered.
+func (s *Submitter) repeat(ctx context.Context, r Request, id uuid.UUID) (op Operation, kept bool, err error) {
+	outcome, err := s.Store.Outcome(ctx, commandOf(id))
+	switch {
+	case err != nil:
+		return Operation{}, true, err
+	case outcome == nil:
+		p := problem.New(problem.IdempotencyInProgress, "the first request with this key is not decided yet")
+		p.Operation = id.String()
+		return Operation{}, true, p
+	case outcome.Rejection != nil:
+		return Operation{}, outcome.Rejection.Code.Status() < 500, rejected(outcome.Rejection, id)
+	}
+	op, err = s.answer(ctx, id, outcome.Position, r.Wait)
+	return op, true, err
+}
+
+// commandOf is the id of the command that an operation begins with.
+func commandOf(op uuid.UUID) uuid.UUID { return events.DerivedID("command", op) }
+
+// first records the operation with its command and asks for the decision.
+func (s *Submitter) first(ctx context.Context, r Request, key *eventstore.Idempotency, intend func(context.Context) (Intent, error)) (Operation, error) {
+	want, err := intend(ctx)
+	if err != nil {
+		return Operation{}, err
+	}
+	var data json.RawMessage
+	if want.Data != nil {
+		if data, err = json.Marshal(want.Data); err != nil {
+			return Operation{}, fmt.Errorf("data of %s: %w", want.Type, err)
+		}
+	}
+	id := events.NewID()
+	meta := events.Meta{
+		Actor: r.Caller.Actor, Auth: r.Caller.Auth, Reason: r.Reason, Correlation: id, Operation: id, Traceparent: r.Traceparent,
+	}
+	cmd := events.Command{
+		ID: commandOf(id), To: events.Address{Domain: want.Resource.Domain, Node: want.Node}, Type: want.Type,
+		Target: want.Target, Data: data, Meta: meta, Deadline: s.Clock().Add(s.Deadline).UTC(), IfVersion: want.IfVersion,
+	}
+	requested := operation.Requested{
+		Type: want.Type, Command: cmd.ID, Resource: cmd.Stream(), Collection: want.Resource.Collection, Data: data, Deadline: cmd.Deadline,
+	}
+	a := eventstore.Append{
+		Streams: []eventstore.StreamAppend{{
+			Stream: events.NewStream(operation.Kind, id), Events: []events.Draft{operation.Codec.Encode(requested)},
+		}},
+		Meta: meta,
+		Send: []events.Command{cmd},
+	}
+	if key != nil {
+		key.Operation = id
+		a.Idempotency = key
+	}
+	recorded, err := s.Store.Append(ctx, a)
+	if err != nil {
+		return Operation{}, fmt.Errorf("record operation: %w", err)
+	}
+	crashpoint.Reach(crashpoint.Recorded, want.Type)
+	decision, err := s.ask(ctx, cmd)
+	switch {
+	case err != nil:
+		return Operation{}, err
+	case decision == nil:
+		return s.answer(ctx, id, recorded.Outcome.Position, r.Wait)
+	case decision.Rejection != nil:
+		return Operation{}, rejected(decision.Rejection, id)
+	}
+	return s.answer(ctx, id, decision.Position, r.Wait)
+}
+
+// ask returns what was decided, nil if that is not known in time: the command is recorded and will be decided.
+func (s *Submitter) ask(ctx context.Context, cmd events.Command) (*eventstore.Outcome, error) {
+	patient, cancel := context.WithTimeout(ctx, s.Patience)
+	defer cancel()
+	d, err := s.Bus.Ask(patient, cmd)
+	if err == nil {
+		return &eventstore.Outcome{Position: d.Position, Rejection: d.Rejection}, nil
+	}
+	if !errors.Is(err, bus.ErrNoDecision) {
+		s.Log.Warn("publishing a command failed; it will be swept", "command", cmd.ID, "type", cmd.Type, "error", err)
+	}
+	return s.Store.Outcome(ctx, cmd.ID)
+}
+
+// rejected is a service's "no" to an operation, which the problem names unless another stands in the way.
+func rejected(p *problem.Problem, id uuid.UUID) error {
+	q := *p
+	if q.Operation == "" {
+		q.Operation = id.String()
+	}
+	return &q
+}
+
+// answer is an operation that was accepted: as it is now, or as it ended.
+func (s *Submitter) answer(ctx context.Context, id uuid.UUID, known events.Position, wait time.Duration) (Operation, error) {
+	if wait == 0 {
+		doc, pos, err := s.load(ctx, id)
+		if pos.Compare(known) < 0 {
+			pos = known
+		}
+		return Operation{ID: id, Doc: doc, Position: pos}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return s.Ended(ctx, id)
+}
+
+// load folds an operation from its events.
+func (s *Submitter) load(ctx context.Context, id uuid.UUID) (json.RawMessage, events.Position, error) {
+	o, err := past.Reader{Store: s.Store}.At(ctx, Operations, id, past.Point{})
+	if err != nil {
+		return nil, events.Position{}, err
+	}
+	var v operation.View
+	if err := json.Unmarshal(o.Doc, &v); err != nil {
+		return nil, events.Position{}, err
+	}
+	pos, err := events.ParsePosition(v.Position)
+	return o.Doc, pos, err
+}
+
+// Ended waits until the read model has the end of an operation, or ctx ends: then it is the operation as it is.
+func (s *Submitter) Ended(ctx context.Context, id uuid.UUID) (Operation, error) {
+	row, err := s.Model.WaitUntil(ctx, operation.Kind, id, func(r *readmodel.Row) bool {
+		var v struct {
+			State operation.State `json:"state"`
+		}
+		return json.Unmarshal(r.Doc, &v) == nil && v.State.Ended()
+	})
+	if err != nil {
+		return Operation{}, err
+	}
+	if row == nil { // not even its beginning has been projected
+		doc, pos, err := s.load(context.WithoutCancel(ctx), id)
+		return Operation{ID: id, Doc: doc, Position: pos}, err
+	}
+	return Operation{ID: id, Doc: row.Doc, Position: s.Model.Position(operation.Kind)}, nil
+}
