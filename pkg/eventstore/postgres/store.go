@@ -1,0 +1,109 @@
+// Package postgres keeps the event log in Postgres, where it is the truth. docs/adr/0002 says why each step is as it
+// is, and what breaks without it.
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"horcrux/pkg/eventstore"
+)
+
+// Options are what a store needs to know. Zero fields have defaults.
+type Options struct {
+	Clock   func() time.Time // time.Now
+	Logger  *slog.Logger     // slog.Default()
+	Timeout time.Duration    // of a call whose context has no deadline; 15 s
+}
+
+// Store is an event store in the schema eventstore of a Postgres database.
+type Store struct {
+	pool    *pgxpool.Pool
+	owned   bool // Close closes the pool
+	clock   func() time.Time
+	log     *slog.Logger
+	timeout time.Duration
+	nudged  chan struct{}
+}
+
+var _ eventstore.Store = (*Store)(nil)
+
+// Open connects to a database, brings its schema up to date and checks that its log can be continued there
+// (ErrRestored). Close frees the connections.
+func Open(ctx context.Context, dsn string, opts Options) (*Store, error) {
+	pool, err := connect(ctx, dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open event store: %w", err)
+	}
+	s, err := New(ctx, pool, opts)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s.owned = true
+	return s, nil
+}
+
+func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	config.ConnConfig.RuntimeParams["application_name"] = "horcrux"
+	config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
+// New is Open on the connections of a pool, which it leaves open. Their default isolation level must be read
+// committed.
+func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) {
+	s := &Store{pool: pool, clock: opts.Clock, log: opts.Logger, timeout: opts.Timeout, nudged: make(chan struct{}, 1)}
+	if s.clock == nil {
+		s.clock = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.timeout == 0 {
+		s.timeout = 15 * time.Second
+	}
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	if err := migrate(ctx, pool, s.log); err != nil {
+		return nil, fmt.Errorf("migrate event store: %w", unavailable(err))
+	}
+	if err := checkEra(ctx, pool); err != nil {
+		return nil, fmt.Errorf("open event store: %w", unavailable(err))
+	}
+	return s, nil
+}
+
+// Close frees the connections of a store that Open opened.
+func (s *Store) Close() {
+	if s.owned {
+		s.pool.Close()
+	}
+}
+
+// Nudged implements eventstore.Store.
+func (s *Store) Nudged() <-chan struct{} { return s.nudged }
+
+// nudge never blocks: a reader that was nudged and has not read yet will see this append too.
+func (s *Store) nudge() {
+	select {
+	case s.nudged <- struct{}{}:
+	default:
+	}
+}
+
+// bounded gives a context without a deadline one.
+func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, s.timeout)
+}
