@@ -49,6 +49,9 @@ func (s *Service) define(ctx context.Context, id uuid.UUID, m vm.Machine) (any, 
 	if err != nil {
 		return nil, fmt.Errorf("%w: choose an accelerator: %w", engine.ErrAgain, err)
 	}
+	if d, err := s.Driver.Domain(ctx, id); err == nil && d.Managed {
+		return vm.Defined{NativeID: d.NativeID, Accelerator: string(accelerator)}, nil // by an earlier life of ours
+	}
 	d, err := s.Driver.Define(ctx, spec(id, m, accelerator))
 	if errors.Is(err, hypervisor.ErrAlreadyExists) {
 		p := problem.New(problem.NameTaken, "the hypervisor has a machine of that name which is not ours")
