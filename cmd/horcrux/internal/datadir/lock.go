@@ -1,0 +1,62 @@
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// InUseError: another process has the data dir.
+type InUseError struct {
+	Root string
+	Pid  int // 0 when the holder has not written it yet
+}
+
+func (e *InUseError) Error() string {
+	who := "another horcrux"
+	if e.Pid != 0 {
+		who += fmt.Sprintf(" (pid %d)", e.Pid)
+	}
+	return fmt.Sprintf("%s is in use by %s: stop that one, or choose another --data-dir", e.Root, who)
+}
+
+// take locks the data dir. The kernel lets go of the lock when the process ends, however it ends.
+func (d *Dir) take() error {
+	lock, err := os.OpenFile(filepath.Join(d.Root, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = &InUseError{Root: d.Root, Pid: holder(lock)}
+	}
+	if err == nil {
+		err = lock.Truncate(0)
+	}
+	if err == nil {
+		_, err = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	if err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	d.lock = lock
+	return nil
+}
+
+// holder reads the pid that the holder of a lock wrote, 0 when there is none to read.
+func holder(lock *os.File) int {
+	raw, err := io.ReadAll(io.LimitReader(lock, 32))
+	if err != nil {
+		return 0
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
