@@ -288,4 +288,3 @@ func (s *Store) Request(ctx context.Context, actor, key string) (*eventstore.Ide
 	r.Operation = operation.Bytes
 	return &r, nil
 }
-
