@@ -31,6 +31,7 @@ type Volume struct {
 	Phase Phase
 	wire.CreateData
 	Node uuid.UUID
+	Made bool // it has been in the storage
 	// Intent is the effect under way.
 	Intent *events.Intent
 }
@@ -63,6 +64,7 @@ func Evolve(v Volume, event any) Volume {
 	case wire.CreateRequested:
 		v = Volume{Phase: Creating, CreateData: ev.CreateData, Node: ev.Node, Intent: &ev.Intent}
 	case wire.Created:
+		v.Made = true
 		settle(Available)
 	case wire.DeleteRequested:
 		v.Phase, v.Intent = Deleting, &ev.Intent
