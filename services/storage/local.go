@@ -85,8 +85,11 @@ func (s *Service) lookLocal(ctx context.Context, defined *bool) error {
 	if !s.orphans.Swap(false) {
 		return nil
 	}
-	if err := s.clearOrphans(ctx, b); err != nil {
+	undecided, err := s.clearOrphans(ctx, b)
+	if undecided || err != nil {
 		s.orphans.Store(true)
+	}
+	if err != nil {
 		return fmt.Errorf("clear what failed creates left: %w", err)
 	}
 	return nil
@@ -113,11 +116,11 @@ func (s *Service) defineLocal(ctx context.Context, b backend.Backend, want pool.
 }
 
 // clearOrphans removes volumes whose create has failed. It touches no volume that ever was available, and none that
-// the store does not know.
-func (s *Service) clearOrphans(ctx context.Context, b backend.Backend) error {
+// the store does not know. undecided says that some are still being created, and may yet fail.
+func (s *Service) clearOrphans(ctx context.Context, b backend.Backend) (undecided bool, err error) {
 	volumes, err := b.Volumes(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for some := range slices.Chunk(volumes, loadAtOnce) {
 		streams := make([]events.Stream, len(some))
@@ -126,21 +129,22 @@ func (s *Service) clearOrphans(ctx context.Context, b backend.Backend) error {
 		}
 		histories, err := s.Store.Load(ctx, streams...)
 		if err != nil {
-			return err
+			return undecided, err
 		}
 		for i, h := range histories {
 			v, err := volume.Decider.Fold(volumewire.Codec, h)
 			if err != nil {
-				return err
+				return undecided, err
 			}
+			undecided = undecided || v.Phase == volume.Creating
 			if v.Phase != volume.Ended || v.Made {
 				continue
 			}
 			if err := b.Delete(ctx, some[i].ID); err != nil {
-				return err
+				return undecided, err
 			}
 			s.Log.Info("removed what a failed create left", "volume", some[i].ID)
 		}
 	}
-	return nil
+	return undecided, nil
 }
