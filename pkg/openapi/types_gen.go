@@ -354,7 +354,7 @@ type VMCreate struct {
 	Name Name `json:"name"`
 
 	// Networks Left out: one NIC on the network `default`; empty: none
-	Networks []VMNICCreate `json:"networks,omitempty"`
+	Networks []VMNICCreate `json:"networks,omitzero"`
 
 	// Node Id or name; null: the server chooses
 	Node *string `json:"node,omitempty"`
@@ -419,7 +419,7 @@ type VMState string
 type VMUpdate struct {
 	Autostart   *bool   `json:"autostart,omitempty"`
 	Description *string `json:"description,omitempty"`
-	Tags        []Tag   `json:"tags,omitempty"`
+	Tags        []Tag   `json:"tags,omitzero"`
 }
 
 // Version defines model for Version.
