@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,7 +38,7 @@ func TestMain(m *testing.M) {
 func needQemuImg(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("qemu-img"); err != nil {
-		t.Skip("qemu-img is not installed")
+		t.Skip("real: qemu-img: is not installed")
 	}
 }
 
@@ -279,145 +278,6 @@ func TestRefusedImageLeavesNothing(t *testing.T) {
 	}
 	if files := p.files(t); len(files) != 0 {
 		t.Errorf("left %v", files)
-	}
-}
-
-func TestFullFileSystem(t *testing.T) {
-	needQemuImg(t)
-	p := newPlaceAt(t, mount(t, "size=4m"))
-	noise := filepath.Join(t.TempDir(), "noise")
-	b := make([]byte, 8*mib)
-	for i := range b {
-		b[i] = byte(i*7 + i>>8 + 1)
-	}
-	must(t, os.WriteFile(noise, b, 0o600))
-	d := dir.Driver{Images: image.Library{Dirs: []string{filepath.Dir(noise)}}}
-	full, err := d.Open(p.pool)
-	must(t, err)
-	for _, format := range []string{backend.Raw, backend.QCOW2} {
-		for _, spec := range []backend.Spec{
-			{ID: events.NewID(), SizeBytes: 8 * mib, Format: format, Thin: true, Image: noise},
-			{ID: events.NewID(), SizeBytes: 8 * mib, Format: format, Thin: false},
-		} {
-			_, err := full.Create(t.Context(), spec)
-			wantErr(t, err, backend.ErrExhausted)
-		}
-	}
-	if files := p.files(t); len(files) != 0 {
-		t.Errorf("left %v", files)
-	}
-	if _, err := full.Create(t.Context(), raw(mib)); err != nil {
-		t.Errorf("a volume that fits: %v", err)
-	}
-}
-
-func TestReadOnlyFileSystem(t *testing.T) {
-	base := mount(t, "size=4m")
-	p := newPlaceAt(t, base)
-	v, err := p.Create(t.Context(), raw(mib))
-	must(t, err)
-	must(t, unix.Mount("", base, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
-	_, err = p.Create(t.Context(), raw(mib))
-	wantErr(t, err, backend.ErrPermission)
-	wantErr(t, p.Delete(t.Context(), v.ID), backend.ErrPermission)
-	if got, err := p.Volume(t.Context(), v.ID); err != nil || got != v {
-		t.Errorf("reading: %+v, %v", got, err)
-	}
-}
-
-// mount mounts a small file system in memory for the time of a test.
-func mount(t *testing.T, options string) string {
-	t.Helper()
-	path := t.TempDir()
-	if err := unix.Mount("horcrux-test", path, "tmpfs", 0, options); err != nil {
-		t.Skipf("a file system of a test's own cannot be mounted: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
-			t.Errorf("unmount %s: %v", path, err)
-		}
-	})
-	return path
-}
-
-// The maker of volumes is killed at some instant, again and again: whatever it was doing, each volume is whole or none,
-// and a repetition makes it and leaves nothing else.
-func TestKilledMaker(t *testing.T) {
-	needQemuImg(t)
-	p := newPlace(t)
-	for round := range 6 {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "HORCRUX_TEST_MAKER="+p.pool.Path)
-		out, err := cmd.StdoutPipe()
-		must(t, err)
-		must(t, cmd.Start())
-		// The ids that it prints before each create. It dies between one of its syscalls and the next.
-		var ids []uuid.UUID
-		line := make([]byte, 37)
-		for len(ids) < 4+3*round {
-			if _, err := io.ReadFull(out, line); err != nil {
-				t.Fatalf("the maker ended early: %v", err)
-			}
-			ids = append(ids, uuid.MustParse(string(line[:36])))
-		}
-		must(t, cmd.Process.Kill())
-		rest, err := io.ReadAll(out)
-		must(t, err)
-		for ; len(rest) >= 37; rest = rest[37:] {
-			ids = append(ids, uuid.MustParse(string(rest[:36])))
-		}
-		var exit *exec.ExitError
-		if err := cmd.Wait(); !errors.As(err, &exit) {
-			t.Fatalf("wait: %v", err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		for i, id := range ids {
-			want := makerSpec(id, i)
-			if v, err := p.Volume(ctx, id); err == nil {
-				if v.SizeBytes != want.SizeBytes || v.Format != want.Format {
-					t.Errorf("volume %+v of %+v", v, want)
-				}
-			} else if !errors.Is(err, backend.ErrNotFound) {
-				t.Errorf("volume %s: %v", id, err)
-			}
-			v, err := p.Create(ctx, want)
-			must(t, err)
-			run(t, "qemu-img", "info", "-f", v.Format, v.Path)
-		}
-		if list, err := p.Volumes(ctx); err != nil || len(list) != len(ids) {
-			t.Errorf("%d volumes, %v; want %d", len(list), err, len(ids))
-		}
-		if files := p.files(t); len(files) != len(ids) {
-			t.Errorf("files %v, want %d", files, len(ids))
-		}
-		for _, id := range ids {
-			must(t, p.Delete(ctx, id))
-		}
-	}
-}
-
-// makerSpec is what the maker makes as its i-th volume.
-func makerSpec(id uuid.UUID, i int) backend.Spec {
-	return backend.Spec{ID: id, SizeBytes: mib, Format: []string{backend.Raw, backend.QCOW2}[i%2], Thin: i%3 != 0}
-}
-
-// makeVolumes makes volumes until it is killed. The pool's id is in its stamp.
-func makeVolumes(path string) {
-	b, err := os.ReadFile(filepath.Join(path, stamp))
-	if err != nil {
-		panic(err)
-	}
-	pool, err := dir.Driver{}.Open(backend.Pool{ID: uuid.MustParse(strings.TrimSpace(string(b))), Path: path})
-	if err != nil {
-		panic(err)
-	}
-	for i := 0; ; i++ {
-		id := events.NewID()
-		os.Stdout.WriteString(id.String() + "\n")
-		if _, err := pool.Create(context.Background(), makerSpec(id, i)); err != nil {
-			panic(err)
-		}
 	}
 }
 
