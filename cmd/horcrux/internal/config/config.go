@@ -20,7 +20,7 @@ import (
 type Config struct {
 	// DataDir is the folder of the installation; "" leaves the choice to package datadir.
 	DataDir string
-	// Listen is the address of the HTTPS listener, host:port. Port 0 takes a free one, for tests.
+	// Listen is the address of the HTTPS listener, host:port; "" has none. Port 0 takes a free one, for tests.
 	Listen string
 	// Services are the services that run in this process, of Services.
 	Services []string

@@ -180,6 +180,16 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 	}
 }
 
+func TestListenerCanBeLeftOut(t *testing.T) {
+	for name, l := range map[string]*Loaded{
+		"file": mustLoad(t, "listen: ''\n", nil), "flag": mustLoad(t, "", nil, "--listen", ""),
+	} {
+		if l.Listen != "" {
+			t.Errorf("%s: got %q", name, l.Listen)
+		}
+	}
+}
+
 func TestFileThatIsNamedMustExist(t *testing.T) {
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	Register(flags)

@@ -35,7 +35,7 @@ var keys = []key{
 		value: text(func(c *Config) *string { return &c.DataDir }, nil),
 	},
 	{
-		name: "listen", flag: "listen", usage: "address of the HTTPS listener",
+		name: "listen", flag: "listen", usage: "address of the HTTPS listener, \"\" for none",
 		value: text(func(c *Config) *string { return &c.Listen }, address),
 	},
 	{
@@ -195,6 +195,9 @@ func oneOf(names ...string) func(string) error {
 }
 
 func address(text string) error {
+	if text == "" {
+		return nil
+	}
 	_, port, err := net.SplitHostPort(text)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
