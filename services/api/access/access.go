@@ -29,7 +29,9 @@ func (c Caller) May(privilege string) error {
 type callerKey struct{}
 
 // With returns a context of the caller.
-func With(ctx context.Context, c Caller) context.Context { return context.WithValue(ctx, callerKey{}, c) }
+func With(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
 
 // From returns the caller of a context; nobody if it has none.
 func From(ctx context.Context) Caller {

@@ -218,7 +218,7 @@ func (m *Model) WaitUntil(ctx context.Context, kind string, id uuid.UUID, done f
 	defer release()
 	for {
 		next := changed()
-		row, err := m.Find(context.WithoutCancel(ctx), kind, id.String())
+		row, err := m.findNow(ctx, kind, id)
 		if err != nil || (row != nil && done(row)) {
 			return row, err
 		}
@@ -229,6 +229,16 @@ func (m *Model) WaitUntil(ctx context.Context, kind string, id uuid.UUID, done f
 		}
 	}
 }
+
+// findNow finds a row also when ctx has ended.
+func (m *Model) findNow(ctx context.Context, kind string, id uuid.UUID) (*Row, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTime)
+	defer cancel()
+	return m.Find(ctx, kind, id.String())
+}
+
+// queryTime bounds a query whose caller no longer waits.
+const queryTime = 5 * time.Second
 
 // Status of a projection, for /readyz and the metrics.
 type Status struct {

@@ -23,7 +23,7 @@ type Object struct {
 // Object finds a living object by id or by its name in a scope. It does not depend on how far the read model is: an
 // object whose create was accepted is found. It fails with not_found.
 func (s *Submitter) Object(ctx context.Context, res *events.Resource, scope, ref string) (Object, error) {
-	id, err := s.identify(ctx, res, scope, ref)
+	id, err := s.Identify(ctx, res, scope, ref)
 	if err != nil {
 		return Object{}, err
 	}
@@ -64,8 +64,9 @@ func (s *Submitter) Object(ctx context.Context, res *events.Resource, scope, ref
 	return o, nil
 }
 
-// identify returns the id that a reference means, uuid.Nil if nobody has the name.
-func (s *Submitter) identify(ctx context.Context, res *events.Resource, scope, ref string) (uuid.UUID, error) {
+// Identify returns the id that a reference means, uuid.Nil if nobody has the name in the scope. An id need not be of an
+// object that exists.
+func (s *Submitter) Identify(ctx context.Context, res *events.Resource, scope, ref string) (uuid.UUID, error) {
 	if id, err := uuid.Parse(ref); err == nil {
 		return id, nil
 	}

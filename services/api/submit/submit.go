@@ -43,7 +43,11 @@ type Options struct {
 }
 
 // Submitter makes operations.
-type Submitter struct{ Options }
+type Submitter struct {
+	Options
+	draining context.Context // ended by Drain
+	drain    context.CancelFunc
+}
 
 // New returns a Submitter.
 func New(o Options) *Submitter {
@@ -56,8 +60,13 @@ func New(o Options) *Submitter {
 	if o.Deadline == 0 {
 		o.Deadline = 10 * time.Minute
 	}
-	return &Submitter{o}
+	s := &Submitter{Options: o}
+	s.draining, s.drain = context.WithCancel(context.Background())
+	return s
 }
+
+// Drain ends all waiting for the end of operations, now and later: who waits gets the operation as it is.
+func (s *Submitter) Drain() { s.drain() }
 
 // Request is what all mutating calls have in common.
 type Request struct {
@@ -229,9 +238,7 @@ func (s *Submitter) answer(ctx context.Context, id uuid.UUID, known events.Posit
 		}
 		return Operation{ID: id, Doc: doc, Position: pos}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	return s.Ended(ctx, id)
+	return s.Ended(ctx, id, wait)
 }
 
 // load folds an operation from its events.
@@ -248,8 +255,11 @@ func (s *Submitter) load(ctx context.Context, id uuid.UUID) (json.RawMessage, ev
 	return o.Doc, pos, err
 }
 
-// Ended waits until the read model has the end of an operation, or ctx ends: then it is the operation as it is.
-func (s *Submitter) Ended(ctx context.Context, id uuid.UUID) (Operation, error) {
+// Ended waits until the read model has the end of an operation. When the time has run out it is the operation as it is.
+func (s *Submitter) Ended(ctx context.Context, id uuid.UUID, wait time.Duration) (Operation, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	defer context.AfterFunc(s.draining, cancel)()
 	row, err := s.Model.WaitUntil(ctx, operation.Kind, id, func(r *readmodel.Row) bool {
 		var v struct {
 			State operation.State `json:"state"`

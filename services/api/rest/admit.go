@@ -1,0 +1,209 @@
+package rest
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"horcrux/pkg/problem"
+	"horcrux/services/api/access"
+	"horcrux/services/api/submit"
+)
+
+// call is a request that has been admitted.
+type call struct {
+	*route
+	caller access.Caller
+	req    *http.Request
+	query  url.Values
+	body   []byte
+	trace  trace
+}
+
+type callKey struct{}
+
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	if c == nil {
+		c = &call{}
+	}
+	return c
+}
+
+// answerTime is how long an answer may take besides what the caller asked to wait.
+const answerTime = 30 * time.Second
+
+// maxWait is the longest that a caller may wait.
+const maxWait = 300 * time.Second
+
+// admit lets a request through that the document knows, whose caller may make it, and which is well-formed. Everything
+// that is refused here has left no trace.
+func (s *Server) admit(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		req := c.Request()
+		known := callOf(req.Context())
+		r := s.contract.routes[req.Method+" "+c.Path()]
+		if r == nil || !r.public {
+			caller, err := s.Authenticate(req)
+			if err != nil {
+				return err
+			}
+			privilege := ""
+			if r != nil {
+				privilege = r.privilege
+			}
+			if err := caller.May(privilege); err != nil {
+				return err
+			}
+			known.caller = caller
+		}
+		if r == nil {
+			return next(c) // echo's answer: no such path, or no such method
+		}
+		known.route, known.req = r, req
+		if r.planned {
+			return next(c)
+		}
+		var err error
+		if known.query, err = url.ParseQuery(req.URL.RawQuery); err != nil {
+			return malformed("query", "not validly escaped")
+		}
+		if err := r.checkParams(req, known.query, c.Param); err != nil {
+			return err
+		}
+		if known.body, err = r.readBody(c.Response(), req); err != nil {
+			return err
+		}
+		if known.streams() {
+			return next(c)
+		}
+		ctx, cancel := context.WithTimeout(req.Context(), answerTime+known.wait())
+		defer cancel()
+		c.SetRequest(req.WithContext(ctx))
+		return next(c)
+	}
+}
+
+// streams says whether the answer does not end.
+func (c *call) streams() bool {
+	return c.method == http.MethodGet && slices.ContainsFunc(c.req.Header.Values("Accept"), func(v string) bool {
+		return strings.Contains(v, "text/event-stream")
+	})
+}
+
+func (c *call) wait() time.Duration {
+	n, _ := strconv.Atoi(c.query.Get("wait")) //nolint:errcheck // checked against the document
+	return min(time.Duration(n)*time.Second, maxWait)
+}
+
+// request is what the call has in common with all mutating calls.
+func (c *call) request() submit.Request {
+	query := maps.Clone(c.query)
+	query.Del("wait")
+	digest := sha256.New()
+	for _, part := range []string{c.method, c.req.URL.EscapedPath(), query.Encode(), string(c.body)} {
+		fmt.Fprintf(digest, "%d:%s", len(part), part) // a hash never fails to be written
+	}
+	return submit.Request{
+		Caller: c.caller, Reason: c.query.Get("reason"), Traceparent: c.trace.parent(), Key: c.req.Header.Get("Idempotency-Key"),
+		Digest: digest.Sum(nil), Wait: c.wait(),
+	}
+}
+
+// ifVersion is the version of If-Match, nil without one.
+func (c *call) ifVersion() (*int64, error) {
+	tag := c.req.Header.Get("If-Match")
+	if tag == "" {
+		return nil, nil
+	}
+	v, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64)
+	if err != nil {
+		return nil, problem.Invalid(problem.Field{Field: "header.If-Match", Detail: "not an ETag of an object"})
+	}
+	return &v, nil
+}
+
+// trace is where a request belongs, after the W3C recommendation.
+type trace struct{ id, span string }
+
+func (t trace) parent() string { return "00-" + t.id + "-" + t.span + "-01" }
+
+// traceOf continues the trace of a request, or begins one.
+func traceOf(r *http.Request) trace {
+	var b [24]byte
+	rand.Read(b[:]) //nolint:errcheck // it never fails
+	t := trace{id: hex.EncodeToString(b[:16]), span: hex.EncodeToString(b[16:])}
+	parts := strings.Split(r.Header.Get("Traceparent"), "-")
+	if len(parts) == 4 && len(parts[1]) == 32 && parts[1] != strings.Repeat("0", 32) {
+		if id, err := hex.DecodeString(parts[1]); err == nil {
+			t.id = hex.EncodeToString(id)
+		}
+	}
+	return t
+}
+
+// observe gives each request its trace, counts it, and makes a problem of an error or a panic.
+func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) (err error) {
+		known := &call{trace: traceOf(c.Request())}
+		c.SetRequest(c.Request().WithContext(context.WithValue(c.Request().Context(), callKey{}, known)))
+		begun := time.Now()
+		defer func() {
+			if p := recover(); p != nil {
+				s.Log.Error("panic", "trace", known.trace.id, "panic", p, "stack", string(debug.Stack()))
+				err = problem.New(problem.Internal, "something went wrong here; the log says what, under the trace")
+			}
+			if err != nil {
+				c.Error(err)
+				err = nil
+			}
+			id := "none"
+			if known.route != nil {
+				id = known.route.id
+			}
+			s.metrics.answered(id, c.Response().Status, time.Since(begun))
+			s.Log.Debug("answered", "trace", known.trace.id, "operation", id, "status", c.Response().Status,
+				"actor", known.caller.Actor, "duration", time.Since(begun))
+		}()
+		return next(c)
+	}
+}
+
+// fail answers an error.
+func (s *Server) fail(err error, c echo.Context) {
+	known := callOf(c.Request().Context())
+	p, ours := problemOf(err)
+	level := slog.LevelError
+	if errors.Is(err, context.Canceled) && c.Request().Context().Err() != nil {
+		level = slog.LevelDebug // the caller went away
+	}
+	if ours || p.Code == problem.Internal {
+		s.Log.Log(c.Request().Context(), level, "request failed", "trace", known.trace.id, "method", c.Request().Method,
+			"path", c.Request().URL.Path, "error", err)
+	}
+	if c.Response().Committed {
+		return // a stream that broke off
+	}
+	if err := writeProblem(c.Response(), p, known.trace.id); err != nil {
+		s.Log.Debug("answer not sent", "trace", known.trace.id, "error", err)
+	}
+}
+
+func notImplemented(c echo.Context) error {
+	r := callOf(c.Request().Context()).route
+	return problem.New(problem.NotImplemented, "%s is documented and not yet written", r.id)
+}

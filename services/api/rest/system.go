@@ -1,0 +1,105 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"horcrux/pkg/openapi"
+	"horcrux/pkg/problem"
+)
+
+// GetHealth implements StrictServerInterface, as the methods below do.
+func (s *Server) GetHealth(context.Context, GetHealthRequestObject) (GetHealthResponseObject, error) {
+	return value(openapi.Health{Status: openapi.HealthStatusOk})
+}
+
+// checkTime bounds one answer of /readyz.
+const checkTime = 3 * time.Second
+
+func (s *Server) GetReadiness(ctx context.Context, _ GetReadinessRequestObject) (GetReadinessResponseObject, error) {
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	checks := map[string]Check{}
+	for name, check := range s.Ready {
+		checks[name] = check
+	}
+	for _, p := range s.Model.Status() {
+		checks["projection/"+p.Kind] = func(context.Context) error {
+			if p.Halted != nil { // the cause is in the log: it may quote what was recorded
+				return problem.New(problem.Unavailable, "halted at position %q: it met an event that this program cannot read; see the log", p.Position)
+			}
+			return nil
+		}
+	}
+	out := openapi.Readiness{Ready: true, Dependencies: make([]openapi.Dependency, 0, len(checks))}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for name, check := range checks {
+		wg.Go(func() {
+			err := check(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			out.Dependencies = append(out.Dependencies, s.dependency(name, err))
+			out.Ready = out.Ready && err == nil
+		})
+	}
+	wg.Wait()
+	slices.SortFunc(out.Dependencies, func(a, b openapi.Dependency) int { return strings.Compare(a.Name, b.Name) })
+	a, err := value(out)
+	if !out.Ready {
+		a.status = http.StatusServiceUnavailable
+	}
+	return a, err
+}
+
+// dependency says how a check ended. Anybody may read it, so only a problem is quoted; the log has the rest.
+func (s *Server) dependency(name string, err error) openapi.Dependency {
+	d := openapi.Dependency{Name: name, Ready: err == nil}
+	if err == nil {
+		return d
+	}
+	s.Log.Warn("not ready", "dependency", name, "error", err)
+	d.Detail = "it does not answer; see the log"
+	if p := problem.From(err); p != nil {
+		d.Detail = p.Detail
+	}
+	return d
+}
+
+func (s *Server) GetVersion(context.Context, GetVersionRequestObject) (GetVersionResponseObject, error) {
+	return value(s.Version)
+}
+
+func (s *Server) ListFeatures(context.Context, ListFeaturesRequestObject) (ListFeaturesResponseObject, error) {
+	return value(openapi.FeatureList{Items: append([]openapi.Feature{}, s.Features...)})
+}
+
+func (s *Server) GetOpenAPI(context.Context, GetOpenAPIRequestObject) (GetOpenAPIResponseObject, error) {
+	return answer{status: http.StatusOK, body: s.contract.json, header: map[string]string{"Content-Type": "application/json"}}, nil
+}
+
+func (s *Server) GetDocs(context.Context, GetDocsRequestObject) (GetDocsResponseObject, error) {
+	return answer{status: http.StatusOK, body: s.docs, header: map[string]string{
+		"Content-Type":            "text/html; charset=utf-8",
+		"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+	}}, nil
+}
+
+func (s *Server) GetMetrics(ctx context.Context, _ GetMetricsRequestObject) (GetMetricsResponseObject, error) {
+	req := callOf(ctx).req
+	return answer{stream: func(w http.ResponseWriter) error {
+		promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorLog: promLog{s}}).ServeHTTP(w, req)
+		return nil
+	}}, nil
+}
+
+type promLog struct{ *Server }
+
+func (l promLog) Println(v ...any) { l.Log.Error("metrics", "error", fmt.Sprint(v...)) }

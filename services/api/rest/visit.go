@@ -1,0 +1,37 @@
+package rest
+
+import "net/http"
+
+// An answer is the answer of every operation that is generated.
+
+func (a answer) VisitCancelOperationResponse(w http.ResponseWriter) error      { return a.write(w) }
+func (a answer) VisitCreateVMResponse(w http.ResponseWriter) error             { return a.write(w) }
+func (a answer) VisitCreateVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitDeleteVMResponse(w http.ResponseWriter) error             { return a.write(w) }
+func (a answer) VisitDeleteVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitGetDocsResponse(w http.ResponseWriter) error              { return a.write(w) }
+func (a answer) VisitGetHealthResponse(w http.ResponseWriter) error            { return a.write(w) }
+func (a answer) VisitGetMetricsResponse(w http.ResponseWriter) error           { return a.write(w) }
+func (a answer) VisitGetOpenAPIResponse(w http.ResponseWriter) error           { return a.write(w) }
+func (a answer) VisitGetOperationResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitGetPoolResponse(w http.ResponseWriter) error              { return a.write(w) }
+func (a answer) VisitGetReadinessResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitGetVMResponse(w http.ResponseWriter) error                { return a.write(w) }
+func (a answer) VisitGetVersionResponse(w http.ResponseWriter) error           { return a.write(w) }
+func (a answer) VisitGetVolumeResponse(w http.ResponseWriter) error            { return a.write(w) }
+func (a answer) VisitListEventsResponse(w http.ResponseWriter) error           { return a.write(w) }
+func (a answer) VisitListFeaturesResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitListOperationHistoryResponse(w http.ResponseWriter) error { return a.write(w) }
+func (a answer) VisitListOperationLogResponse(w http.ResponseWriter) error     { return a.write(w) }
+func (a answer) VisitListOperationsResponse(w http.ResponseWriter) error       { return a.write(w) }
+func (a answer) VisitListPoolHistoryResponse(w http.ResponseWriter) error      { return a.write(w) }
+func (a answer) VisitListPoolsResponse(w http.ResponseWriter) error            { return a.write(w) }
+func (a answer) VisitListVMHistoryResponse(w http.ResponseWriter) error        { return a.write(w) }
+func (a answer) VisitListVMsResponse(w http.ResponseWriter) error              { return a.write(w) }
+func (a answer) VisitListVolumeHistoryResponse(w http.ResponseWriter) error    { return a.write(w) }
+func (a answer) VisitListVolumesResponse(w http.ResponseWriter) error          { return a.write(w) }
+func (a answer) VisitRevertVMResponse(w http.ResponseWriter) error             { return a.write(w) }
+func (a answer) VisitShutdownVMResponse(w http.ResponseWriter) error           { return a.write(w) }
+func (a answer) VisitStartVMResponse(w http.ResponseWriter) error              { return a.write(w) }
+func (a answer) VisitStopVMResponse(w http.ResponseWriter) error               { return a.write(w) }
+func (a answer) VisitUpdateVMResponse(w http.ResponseWriter) error             { return a.write(w) }
