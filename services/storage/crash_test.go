@@ -1,9 +1,16 @@
 package storage_test
 
 import (
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"horcrux/pkg/events"
+	wire "horcrux/pkg/events/volume"
+	"horcrux/pkg/eventstore"
 	"horcrux/services/storage/backend"
 	"horcrux/services/storage/backend/dir"
 	"horcrux/services/storage/backend/fake"
@@ -23,7 +30,7 @@ func TestServiceDies(t *testing.T) {
 				h := newHost(t, trap)
 				id := events.NewID()
 				op := h.create(id, h.data(name(1)))
-				<-trap.held
+				h.wait(trap.held)
 				h.stop()
 				if n := len(h.stored()); n != map[bool]int{false: 0, true: 1}[after] {
 					t.Fatalf("%d volumes where it died", n)
@@ -50,7 +57,7 @@ func TestServiceDies(t *testing.T) {
 				h.succeeds(h.create(id, h.data(name(1))))
 				h.succeeds(h.create(other, h.data(name(2))))
 				op := h.delete(id)
-				<-trap.held
+				h.wait(trap.held)
 				h.stop()
 				h.start()
 				h.succeeds(op)
@@ -64,6 +71,46 @@ func TestServiceDies(t *testing.T) {
 				h.until("nothing is left to do", h.idle)
 			})
 		}
+	}
+}
+
+// At its start the service removes volumes whose recorded create has failed, and no others: not those that a restored
+// pool has again, and not those that a restored store has forgotten.
+func TestOnlyFailedCreatesAreCleared(t *testing.T) {
+	h := newHost(t, nil)
+	requested := wire.CreateRequested{CreateData: h.data("data")}
+	var ids []uuid.UUID // rise, and the service looks at volumes in their order
+	h.stop()
+	for _, story := range [][]any{
+		nil,
+		{requested, wire.Created{}},
+		{requested, wire.Created{}, wire.DeleteRequested{}, wire.Deleted{}},
+		{requested, wire.CreateFailed{}},
+	} {
+		id := events.NewID()
+		ids = append(ids, id)
+		must(t, os.WriteFile(filepath.Join(h.pool(), id.String()+".raw"), make([]byte, 512), 0o600))
+		if story == nil {
+			continue
+		}
+		a := eventstore.StreamAppend{Stream: events.NewStream(wire.Kind, id)}
+		for _, ev := range story {
+			a.Events = append(a.Events, wire.Codec.Encode(ev))
+		}
+		_, err := h.store.Append(t.Context(), eventstore.Append{Streams: []eventstore.StreamAppend{a}})
+		must(t, err)
+	}
+	h.start()
+	h.until("the last is cleared away", func() bool {
+		list := h.stored()
+		return len(list) == 0 || list[len(list)-1].ID != ids[3]
+	})
+	var left []uuid.UUID
+	for _, v := range h.stored() {
+		left = append(left, v.ID)
+	}
+	if !slices.Equal(left, ids[:3]) {
+		t.Errorf("left %v, want %v", left, ids[:3])
 	}
 }
 

@@ -74,6 +74,7 @@ type host struct {
 	*testing.T
 	node   uuid.UUID
 	store  *memory.Store
+	used   eventstore.Store // by the service: store, or one around it
 	bus    *commands
 	base   string
 	driver backend.Driver
@@ -87,7 +88,8 @@ func newHost(t *testing.T, driver backend.Driver) *host {
 	t.Helper()
 	t.Parallel()
 	node := events.NewID()
-	h := &host{T: t, node: node, store: memory.New(nil), base: t.TempDir(), driver: driver, ahead: new(atomic.Int64)}
+	store := memory.New(nil)
+	h := &host{T: t, node: node, store: store, used: store, base: t.TempDir(), driver: driver, ahead: new(atomic.Int64)}
 	h.bus = &commands{to: events.Address{Domain: storage.Domain, Node: node.String()}, own: make(chan events.Command, 16)}
 	if driver == nil {
 		h.driver = dir.Driver{Images: image.Library{Dirs: []string{h.images()}}}
@@ -112,7 +114,7 @@ func (h *host) images() string { return filepath.Join(h.base, "images") }
 func (h *host) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	h.svc = storage.New(storage.Options{
-		Node: h.node, Store: h.store, Bus: h.bus, LocalPath: h.pool(), ImageDirs: []string{h.images()},
+		Node: h.node, Store: h.used, Bus: h.bus, LocalPath: h.pool(), ImageDirs: []string{h.images()},
 		Drivers: map[string]backend.Driver{"dir": h.driver}, Log: slog.New(slog.DiscardHandler),
 		Clock: func() time.Time { return time.Now().Add(time.Duration(h.ahead.Load())) },
 	})
@@ -249,6 +251,16 @@ func (h *host) until(what string, ok func() bool) {
 		if time.Now().After(end) {
 			h.Fatalf("never: %s", what)
 		}
+	}
+}
+
+// wait waits for a channel to be closed.
+func (h *host) wait(c <-chan struct{}) {
+	h.Helper()
+	select {
+	case <-c:
+	case <-time.After(20 * time.Second):
+		h.Fatal("nothing happened")
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -251,61 +250,6 @@ func TestPoolThatIsAway(t *testing.T) {
 	if story := h.story(refused); story != "" {
 		t.Errorf("the refused volume has a story: %s", story)
 	}
-}
-
-func TestDeadline(t *testing.T) {
-	t.Run("passes while the pool is away", func(t *testing.T) {
-		world := &fake.World{}
-		h := newHost(t, world)
-		world.Vanish(storage.LocalID(h.node))
-		id := events.NewID()
-		step := h.step("create", id, h.data("data"), time.Now().Add(time.Minute))
-		h.wantStory(id, "create_requested")
-		h.ahead.Store(int64(2 * time.Minute))
-		if r := h.reply(step); r.Problem == nil || r.Problem.Code != problem.DeadlineExceeded {
-			t.Errorf("the process heard %+v", r)
-		}
-		h.wantStory(id, "create_requested create_failed")
-	})
-	t.Run("passes though the volume was made, which is then cleared away", func(t *testing.T) {
-		var lost, stuck atomic.Bool
-		lost.Store(true)
-		stuck.Store(true)
-		world := &fake.World{
-			After: func(_ context.Context, call string, _ uuid.UUID) error {
-				if call == fake.Create && lost.Load() {
-					return backend.ErrUnknown
-				}
-				return nil
-			},
-			Before: func(_ context.Context, call string, _ uuid.UUID) error {
-				if call == fake.Delete && stuck.Load() {
-					return backend.ErrUnavailable
-				}
-				return nil
-			},
-		}
-		h := newHost(t, world)
-		kept := h.data("kept")
-		keptID, id := events.NewID(), events.NewID()
-		lost.Store(false)
-		h.succeeds(h.create(keptID, kept))
-		lost.Store(true)
-		op := h.create(id, h.data("data"))
-		h.until("it was made", func() bool { return world.Effects(fake.Create, id) == 1 })
-		h.ahead.Store(int64(time.Hour))
-		if v := h.ended(op); v.State != operation.StateFailed || v.Error.Code != problem.DeadlineExceeded {
-			t.Errorf("%s: %+v", v.State, v.Error)
-		}
-		if list := h.stored(); len(list) != 2 {
-			t.Fatalf("stored %+v, want two before the storage lets go", list)
-		}
-		stuck.Store(false)
-		h.until("it is cleared away", func() bool { return world.Effects(fake.Delete, id) == 1 })
-		if list := h.stored(); len(list) != 1 || list[0].ID != keptID {
-			t.Errorf("stored %+v", list)
-		}
-	})
 }
 
 func TestEffectThatFails(t *testing.T) {

@@ -153,6 +153,16 @@ func TestEmptyMountPointIsNotThePool(t *testing.T) {
 	}
 }
 
+func TestAnotherPoolInItsPlaceIsNotThePool(t *testing.T) {
+	p := newPlace(t)
+	must(t, os.WriteFile(filepath.Join(p.pool.Path, stamp), []byte(uuid.NewString()+"\n"), 0o600))
+	_, err := p.Create(t.Context(), raw(mib))
+	wantErr(t, err, backend.ErrUnavailable)
+	if files := p.files(t); len(files) != 0 {
+		t.Errorf("made %v", files)
+	}
+}
+
 func TestModes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0o077))
 	p := newPlace(t)
