@@ -211,9 +211,9 @@ func (s *suite) shutdown() {
 }
 
 func (s *suite) autostart() {
-	for name, make := range map[string]func(*cas) hypervisor.Spec{"Off": (*cas).defined, "Running": (*cas).running} {
+	for name, given := range map[string]func(*cas) hypervisor.Spec{"Off": (*cas).defined, "Running": (*cas).running} {
 		s.cas(name, func(c *cas) {
-			spec := make(c)
+			spec := given(c)
 			for _, on := range []bool{true, true, false, false} {
 				c.ok(c.d.SetAutostart(c.ctx(), spec.ID, on))
 				dom, err := c.d.Domain(c.ctx(), spec.ID)
@@ -228,9 +228,9 @@ func (s *suite) autostart() {
 }
 
 func (s *suite) description() {
-	for name, make := range map[string]func(*cas) hypervisor.Spec{"Off": (*cas).defined, "Running": (*cas).running} {
+	for name, given := range map[string]func(*cas) hypervisor.Spec{"Off": (*cas).defined, "Running": (*cas).running} {
 		s.cas(name, func(c *cas) {
-			spec := make(c)
+			spec := given(c)
 			for _, text := range []string{"first", "a <b> & \"c\"\nü", ""} {
 				c.ok(c.d.SetDescription(c.ctx(), spec.ID, text))
 				if got := c.h.Description(c.T, spec.ID); got != text {

@@ -1,0 +1,42 @@
+//go:build !no_qemu
+
+package libvirt
+
+import (
+	"errors"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+
+	"horcrux/services/compute/hypervisor"
+)
+
+// meaning of an error by the number that libvirt gives it. The numbers that it uses for everything (internal error,
+// operation failed, system error) mean that it would not do what it was told: ErrInvalid.
+func meaning(code golibvirt.ErrorNumber) error {
+	switch code {
+	case golibvirt.ErrNoDomain:
+		return hypervisor.ErrNotFound
+	case golibvirt.ErrDomExist:
+		return hypervisor.ErrAlreadyExists
+	case golibvirt.ErrOperationInvalid:
+		return hypervisor.ErrConflict
+	case golibvirt.ErrResourceBusy, golibvirt.ErrOperationTimeout, golibvirt.ErrOperationAborted:
+		return hypervisor.ErrBusy
+	case golibvirt.ErrNoSupport, golibvirt.ErrOperationUnsupported, golibvirt.ErrArgumentUnsupported:
+		return hypervisor.ErrUnsupported
+	case golibvirt.ErrNoMemory:
+		return hypervisor.ErrExhausted
+	case golibvirt.ErrOperationDenied, golibvirt.ErrAccessDenied, golibvirt.ErrAuthFailed,
+		golibvirt.ErrAuthCancelled, golibvirt.ErrAuthUnavailable:
+		return hypervisor.ErrPermission
+	case golibvirt.ErrNoConnect, golibvirt.ErrInvalidConn, golibvirt.ErrRPC, golibvirt.ErrNoServer:
+		return hypervisor.ErrUnavailable
+	}
+	return hypervisor.ErrInvalid
+}
+
+// answers says whether err is an answer of the daemon with this meaning.
+func answers(err, sentinel error) bool {
+	var said golibvirt.Error
+	return errors.As(err, &said) && meaning(golibvirt.ErrorNumber(said.Code)) == sentinel
+}

@@ -1,0 +1,166 @@
+//go:build !no_qemu
+
+package libvirt_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"horcrux/services/compute/hypervisor"
+	"horcrux/services/compute/hypervisor/drivertest"
+	"horcrux/services/compute/hypervisor/libvirt"
+	"horcrux/services/compute/hypervisor/libvirt/libvirtd"
+)
+
+func TestMain(m *testing.M) {
+	libvirtd.Hook()
+	goleak.VerifyTestMain(m)
+}
+
+// shortDir is a folder whose sockets have short paths.
+func shortDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/tmp", "hx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// start runs a private daemon for the length of the test.
+func start(t *testing.T) *libvirtd.Daemon {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a daemon with mounts of its own needs root")
+	}
+	dir := shortDir(t)
+	d, err := libvirtd.Start(t.Context(), libvirtd.Options{
+		Dir: filepath.Join(dir, "state"), SocketDir: filepath.Join(dir, "s"), NoNetwork: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := d.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+func open(t *testing.T, uri string) *libvirt.Driver {
+	t.Helper()
+	d, err := libvirt.Open(libvirt.Options{URI: uri})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// raw is a connection past the driver, for what only others do.
+func raw(t *testing.T, socket, uri string) *golibvirt.Libvirt {
+	t.Helper()
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	l := golibvirt.NewWithDialer(dialed{conn})
+	if err := l.ConnectToURI(golibvirt.ConnectURI(uri)); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+type dialed struct{ net.Conn }
+
+func (d dialed) Dial() (net.Conn, error) { return d.Conn, nil }
+
+func handle(id uuid.UUID) golibvirt.Domain { return golibvirt.Domain{UUID: golibvirt.UUID(id), ID: -1} }
+
+func description(l *golibvirt.Libvirt) func(*testing.T, uuid.UUID) string {
+	return func(t *testing.T, id uuid.UUID) string {
+		text, err := l.DomainGetMetadata(handle(id), int32(golibvirt.DomainMetadataDescription), nil, 0)
+		var said golibvirt.Error
+		if errors.As(err, &said) && golibvirt.ErrorNumber(said.Code) == golibvirt.ErrNoDomainMetadata {
+			return ""
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+}
+
+func foreign(l *golibvirt.Libvirt, kind, arch string) func(*testing.T, hypervisor.Spec) {
+	return func(t *testing.T, spec hypervisor.Spec) {
+		_, err := l.DomainDefineXML("<domain type='" + kind + "'><name>" + spec.Name + "</name><uuid>" + spec.ID.String() +
+			"</uuid><memory unit='MiB'>32</memory><os><type arch='" + arch + "'>hvm</type></os></domain>")
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestConformanceOnTheTestDriver(t *testing.T) {
+	d := start(t)
+	// The test driver forgets its domains with its last connection: this one stays.
+	l := raw(t, d.Socket(), "test:///default")
+	p := newProxy(t, d.Socket())
+	drivertest.Run(t, drivertest.Harness{
+		Open:        func(t *testing.T) hypervisor.Driver { return open(t, "test:///default?socket="+p.path) },
+		Burst:       200,
+		Break:       p.breakOff,
+		Hang:        p.hang,
+		Foreign:     foreign(l, "test", "i686"),
+		Description: description(l),
+		Lacks:       map[drivertest.Capability]string{drivertest.Crash: "its guests have no process"},
+	})
+}
+
+func TestConformanceOnQEMU(t *testing.T) {
+	d := start(t)
+	l := raw(t, d.Socket(), "qemu:///system")
+	p := newProxy(t, d.Socket())
+	drivertest.Run(t, drivertest.Harness{
+		Open: func(t *testing.T) hypervisor.Driver {
+			return open(t, "qemu+unix:///system?socket="+p.path)
+		},
+		Patience:    30 * time.Second,
+		Break:       p.breakOff,
+		Hang:        p.hang,
+		Foreign:     foreign(l, "qemu", "x86_64"),
+		Description: description(l),
+		Crash: func(t *testing.T, id uuid.UUID) {
+			dom, err := l.DomainLookupByUUID(golibvirt.UUID(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(d.PID()), "root/run/libvirt/qemu", dom.Name+".pid"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		},
+	})
+}
