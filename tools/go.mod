@@ -1,0 +1,3 @@
+module horcrux/tools
+
+go 1.26.0
