@@ -110,7 +110,7 @@ func (s *Server) CreateDatabase(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("create database %s: %w", name, err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is left to lose on it
+	defer conn.Close(context.WithoutCancel(ctx)) // nothing is left to lose on it
 	const duplicateDatabase = "42P04"
 	_, err = conn.Exec(ctx, "CREATE DATABASE "+pgx.Identifier{name}.Sanitize())
 	var pg *pgconn.PgError

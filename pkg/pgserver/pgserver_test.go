@@ -81,7 +81,7 @@ func ask(ctx context.Context, s *pgserver.Server, sql string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // only asked
+	defer conn.Close(ctx) // only asked
 	var answer string
 	err = conn.QueryRow(ctx, sql).Scan(&answer)
 	return answer, err

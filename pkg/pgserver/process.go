@@ -58,7 +58,7 @@ func watch(pid int) (*process, error) {
 	p := &process{pid: pid, handle: handle, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		defer file.Close() //nolint:errcheck // it was only waited on
+		defer file.Close() // it was only waited on
 		// Read returns when the descriptor is readable, which is when the process has ended.
 		_ = conn.Read(func(fd uintptr) bool {
 			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)

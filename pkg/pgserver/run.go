@@ -77,7 +77,7 @@ func (c *cluster) launch(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() //nolint:errcheck // the server has its own copy of the descriptor
+	defer log.Close() // the server has its own copy of the descriptor
 	begin, err := log.Seek(0, io.SeekEnd)
 	if err != nil {
 		return nil, err
@@ -215,7 +215,7 @@ func (c *cluster) boundLog() error {
 	if err != nil {
 		return err
 	}
-	defer from.Close() //nolint:errcheck // it was only read
+	defer from.Close() // it was only read
 	to, err := os.OpenFile(c.logFile()+".1", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o640)
 	if err != nil {
 		return err

@@ -132,8 +132,12 @@ func (d *Dir) furnish() error {
 		path string
 		mode fs.FileMode
 	}{
-		{d.Images(), passable()}, {d.Volumes(), passable()}, {d.Libvirt(), passable()}, {d.LibvirtSockets(), passable()},
-		{d.NATS(), 0o700}, {d.TLS(), 0o700},
+		{d.Images(), passable()},
+		{d.Volumes(), passable()},
+		{d.Libvirt(), passable()},
+		{d.LibvirtSockets(), passable()},
+		{d.NATS(), 0o700},
+		{d.TLS(), 0o700},
 	} {
 		if err := mkdir(folder.path, folder.mode); err != nil {
 			return err

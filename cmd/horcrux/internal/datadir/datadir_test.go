@@ -63,7 +63,7 @@ func dial(t *testing.T, d *Dir, asked string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // the test is over
+	defer l.Close() // the test is over
 	t.Chdir(filepath.Dir(asked))
 	c, err := net.Dial("unix", filepath.Join(filepath.Base(asked), "api.sock"))
 	if err != nil {
