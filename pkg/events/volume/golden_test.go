@@ -47,8 +47,11 @@ var golden = []struct {
 			Owner: "vm/01900000-0000-7000-8000-000000000005", Image: "/images/debian.qcow2",
 		},
 	}, `{"type":"volume.create",` + intentJSON + `,"pool":"01900000-0000-7000-8000-000000000002","name":"data-1","size_gb":10,"format":"qcow2","thin":true,"owner":"vm/01900000-0000-7000-8000-000000000005","image":"/images/debian.qcow2","pool_path":"/var/lib/horcrux/volumes","node":"01900000-0000-7000-8000-000000000001"}`},
-	{"volume.created", volume.Created{Type: "file", Path: "/var/lib/horcrux/volumes/v.qcow2", Format: "qcow2"},
-		`{"type":"file","path":"/var/lib/horcrux/volumes/v.qcow2","format":"qcow2"}`},
+	{
+		"volume.created",
+		volume.Created{Type: "file", Path: "/var/lib/horcrux/volumes/v.qcow2", Format: "qcow2"},
+		`{"type":"file","path":"/var/lib/horcrux/volumes/v.qcow2","format":"qcow2"}`,
+	},
 	{"volume.create_failed", volume.CreateFailed{Problem: problem.New(problem.InsufficientResources, "full")}, problemJSON},
 	{"volume.delete_requested", volume.DeleteRequested{Intent: intent("volume.delete")}, `{"type":"volume.delete",` + intentJSON + `}`},
 	{"volume.delete_failed", volume.DeleteFailed{Problem: problem.New(problem.InsufficientResources, "full")}, problemJSON},

@@ -95,7 +95,8 @@ func TestImageIsShared(t *testing.T) {
 	p := newPlaceAt(t, base)
 	img := filepath.Join(base, "noise.raw")
 	content := make([]byte, 16*mib)
-	rand.NewChaCha8([32]byte{}).Read(content)
+	_, err := rand.NewChaCha8([32]byte{}).Read(content)
+	must(t, err)
 	must(t, os.WriteFile(img, content, 0o600))
 	for range 8 {
 		v, err := p.Create(t.Context(), backend.Spec{ID: events.NewID(), SizeBytes: 32 * mib, Format: backend.Raw, Thin: true, Image: img})
