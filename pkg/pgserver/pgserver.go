@@ -104,6 +104,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 // clients by their OS user.
 func (s *Server) DSN(database string) string { return s.cluster.dsn(database) }
 
+// DSN is that of the server whose socket is in a folder, whoever started it.
+func DSN(socketDir, database string) string { return (&cluster{socketDir: socketDir}).dsn(database) }
+
 // CreateDatabase makes an empty database unless it exists.
 func (s *Server) CreateDatabase(ctx context.Context, name string) error {
 	conn, err := pgx.Connect(ctx, s.DSN("postgres"))

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,9 +28,6 @@ import (
 	"horcrux/services/api/submit"
 )
 
-// SocketFile is the Unix socket in the data dir.
-const SocketFile = "api.sock"
-
 // Resources are the kinds of objects that the gateway serves, operations aside. A new domain is added here, in the
 // OpenAPI document, and with one method for each of its routes in package rest.
 var Resources = []*events.Resource{&vm.Resource, &pool.Resource, &volume.Resource}
@@ -42,7 +38,8 @@ type Options struct {
 	Bus     submit.Asker
 	Wake    <-chan struct{} // something was appended
 	Pool    *pgxpool.Pool   // for the gateway's own tables
-	DataDir string          // for the socket, the first token, the certificates
+	DataDir string          // for the first token and the certificates
+	Socket  string          // path of the Unix socket
 	// Listen is the TLS address, "[::]:8006"; "" listens on the Unix socket alone. Without the ssl flag it must be "".
 	Listen string
 	// Names are host names and addresses for the certificate, besides the host's own and localhost.
@@ -53,6 +50,7 @@ type Options struct {
 	Features  []openapi.Feature
 	Version   openapi.Version
 	ImageDirs []string
+	Deadline  time.Duration // of an operation; 0: 10 min
 	// Node finds a node by id or name; a not_found problem if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
 }
@@ -89,7 +87,7 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 	if s.tokenFile, err = tokens.EnsureAdmin(ctx, o.DataDir); err != nil {
 		return nil, err
 	}
-	s.submit = submit.New(submit.Options{Store: o.Store, Bus: o.Bus, Model: s.model, Log: o.Log})
+	s.submit = submit.New(submit.Options{Store: o.Store, Bus: o.Bus, Model: s.model, Log: o.Log, Deadline: o.Deadline})
 	s.server, err = rest.New(rest.Options{
 		Submit: s.submit, Model: s.model, Store: o.Store, Resources: Resources, Authenticate: tokens.Authenticate, Log: o.Log,
 		Ready: o.Ready, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Node: o.Node,
@@ -99,7 +97,7 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 
 // bind opens the doors, so that a place that is taken ends the start.
 func (s *Service) bind() (err error) {
-	if s.socket, err = listen.Unix(filepath.Join(s.DataDir, SocketFile)); err != nil {
+	if s.socket, err = listen.Unix(s.Socket); err != nil {
 		return err
 	}
 	if s.Listen == "" {

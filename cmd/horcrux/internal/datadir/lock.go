@@ -14,6 +14,7 @@ import (
 // InUseError: another process has the data dir.
 type InUseError struct {
 	Root string
+	Run  string // where its sockets are
 	Pid  int // 0 when the holder has not written it yet
 }
 
@@ -33,7 +34,7 @@ func (d *Dir) take() error {
 	}
 	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = &InUseError{Root: d.Root, Pid: holder(lock)}
+		err = &InUseError{Root: d.Root, Run: d.Run, Pid: holder(lock)}
 	}
 	if err == nil {
 		err = lock.Truncate(0)

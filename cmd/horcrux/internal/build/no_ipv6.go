@@ -1,0 +1,5 @@
+//go:build no_ipv6
+
+package build
+
+const ipv6 = false

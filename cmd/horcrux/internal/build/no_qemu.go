@@ -1,0 +1,5 @@
+//go:build no_qemu
+
+package build
+
+const qemu = false

@@ -1,0 +1,5 @@
+//go:build !no_ssl
+
+package build
+
+const ssl = true

@@ -1,0 +1,75 @@
+//go:build !no_qemu
+
+package serve
+
+import (
+	"context"
+	"fmt"
+
+	"horcrux/services/compute"
+	"horcrux/services/compute/hypervisor"
+	"horcrux/services/compute/hypervisor/libvirt"
+	"horcrux/services/compute/hypervisor/libvirt/libvirtd"
+)
+
+// systemURI is libvirt's own default.
+const systemURI = "qemu:///system"
+
+// Hook takes over a process that a private libvirtd is started through. It comes first in main.
+func Hook() { libvirtd.Hook() }
+
+func (s *server) compute(ctx context.Context) error {
+	if !s.serves(compute.Domain) {
+		return nil
+	}
+	accelerator := hypervisor.TCG
+	uri, err := s.libvirt(ctx, accelerator)
+	if err != nil {
+		return err
+	}
+	driver, err := libvirt.Open(libvirt.Options{URI: uri, Logger: s.log.With("part", "libvirt")})
+	if err != nil {
+		return err
+	}
+	s.stack.push("libvirt connection", func(context.Context) error { return driver.Close() })
+	svc := compute.New(compute.Options{
+		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
+		Accelerator: func(context.Context) (hypervisor.Accelerator, error) { return accelerator, nil },
+	})
+	s.stack.run(compute.Domain, svc.Run)
+	s.ready["hypervisor"] = svc.Ready
+	return nil
+}
+
+// libvirt says which libvirtd is driven, and starts a private one where that is asked for or nobody answers.
+func (s *server) libvirt(ctx context.Context, accelerator hypervisor.Accelerator) (string, error) {
+	c := s.config.Libvirt
+	uri := c.URI
+	if uri == "" {
+		uri = systemURI
+	}
+	if c.Private == "no" || c.Private == "auto" && (c.URI != "" || answers(ctx, uri)) {
+		return uri, nil
+	}
+	d, err := libvirtd.Start(ctx, libvirtd.Options{
+		Dir: s.dir.Libvirt(), SocketDir: s.dir.LibvirtSockets(), KVM: accelerator == hypervisor.KVM,
+		Logger: s.log.With("part", "libvirtd"),
+	})
+	if err != nil {
+		return "", fmt.Errorf("start a private libvirtd: %w", err)
+	}
+	s.stack.push("libvirtd", d.Stop)
+	fmt.Fprintf(s.out, "private libvirtd; reach it with: virsh -c '%s'\n", d.URI())
+	return d.URI(), nil
+}
+
+// answers says whether a libvirtd is there.
+func answers(ctx context.Context, uri string) bool {
+	driver, err := libvirt.Open(libvirt.Options{URI: uri})
+	if err != nil {
+		return false
+	}
+	defer driver.Close()
+	_, err = driver.Info(ctx)
+	return err == nil
+}

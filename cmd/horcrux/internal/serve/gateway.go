@@ -1,0 +1,58 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/google/uuid"
+
+	"horcrux/cmd/horcrux/internal/build"
+	"horcrux/pkg/openapi"
+	"horcrux/pkg/problem"
+	"horcrux/services/api"
+	"horcrux/services/api/rest"
+)
+
+// gateway opens the doors and says where they are.
+func (s *server) gateway(ctx context.Context) error {
+	if !s.serves("api") {
+		return nil
+	}
+	name := s.config.Node.Name
+	if name == "" {
+		name, _ = os.Hostname() // a node without a name is found by its id
+	}
+	ready := map[string]rest.Check{}
+	for k, check := range s.ready {
+		ready[k] = check
+	}
+	listen := s.config.Listen
+	if !build.Built("ssl") {
+		listen = ""
+	}
+	wake, stop := s.bus.Nudges()
+	s.stack.push("gateway's nudges", func(context.Context) error { stop(); return nil })
+	svc, err := api.New(ctx, api.Options{
+		Store: s.store, Bus: s.bus, Wake: wake, Pool: s.pool, DataDir: s.dir.Root, Socket: s.dir.APISocket(), Listen: listen,
+		Names: []string{name}, Log: s.log.With("part", "api"), Ready: ready, ImageDirs: s.imageDirs(), Deadline: s.config.Deadline,
+		Features: build.Features(),
+		Version:  openapi.Version{Version: build.Version, Commit: build.Commit, Go: runtime.Version()},
+		Node: func(_ context.Context, ref string) (uuid.UUID, error) {
+			if ref == s.node.String() || ref == name {
+				return s.node, nil
+			}
+			return uuid.Nil, problem.New(problem.NotFound, "there is no node %q", ref)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.stack.run("api", svc.Run)
+	for _, a := range svc.Addresses() {
+		fmt.Fprintln(s.out, "listening on", a)
+	}
+	fmt.Fprintln(s.out, "administrator token in", svc.TokenFile())
+	return nil
+}

@@ -1,0 +1,110 @@
+package system_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"horcrux/pkg/events/operation"
+	"horcrux/test/instance"
+)
+
+// TestCrash kills the process with SIGKILL at every point that a command passes, for each verb whose effect is on the
+// hypervisor or on the disk. After the restart the operation ends, the effect has happened exactly once, as libvirt
+// and the file system tell, and nothing is stuck.
+func TestCrash(t *testing.T) {
+	all := func(subject string, points ...string) (out []string) {
+		for _, p := range points {
+			out = append(out, p+":"+subject)
+		}
+		return out
+	}
+	join := func(lists ...[]string) (out []string) {
+		for _, l := range lists {
+			out = append(out, l...)
+		}
+		return out
+	}
+	intake := []string{"recorded", "published", "decided"}
+	effect := []string{"before-effect", "after-effect", "fact-recorded"}
+
+	i := qemuInstance(t)
+	i.Start()
+	w := watchDomains(t, i)
+	for _, c := range []struct {
+		verb   string
+		points []string
+	}{
+		{"create", join(all("vm.create", intake...), all("volume.create", append(effect, "decided")...),
+			all("operation.step_ended", "decided"), all("vm.define", effect...))},
+		{"start", join(all("vm.start", intake...), all("vm.start", effect...))},
+		{"stop", join(all("vm.stop", intake...), all("vm.stop", effect...))},
+		{"delete", join(all("vm.delete", intake...), all("vm.remove", effect...), all("volume.delete", append(effect, "decided")...))},
+	} {
+		for n, point := range c.points {
+			t.Run(c.verb+"/"+point, func(t *testing.T) {
+				i.T = t
+				crash(t, i, w, c.verb, point, fmt.Sprintf("%s-%d", c.verb, n))
+			})
+		}
+	}
+	i.T = t
+}
+
+func crash(t *testing.T, i *instance.Instance, w *domains, verb, point, name string) {
+	i.Stop()
+	i.Start("HORCRUX_CRASHPOINT="+point, "HORCRUX_CRASHPOINT_ONCE="+t.TempDir()+"/once")
+	spec := map[string]any{
+		"name": name, "memory_mb": 32, "networks": []any{}, "disks": []any{map[string]any{"pool": "local", "size_gb": 1}},
+	}
+	method, path, body := "POST", "/api/vms", any(spec)
+	if verb != "create" {
+		i.Must("POST", "/api/vms", spec)
+	}
+	switch verb {
+	case "start":
+		path, body = "/api/vms/"+name+"/start", nil
+	case "stop":
+		i.Must("POST", "/api/vms/"+name+"/start", nil)
+		path, body = "/api/vms/"+name+"/stop", nil
+	case "delete":
+		method, path, body = "DELETE", "/api/vms/"+name, nil
+	}
+	var vm struct{ ID string }
+	if verb != "create" {
+		i.Get("/api/vms/"+name, &vm)
+	}
+
+	key := "crash-" + name
+	_, err := i.Try(method, path+"?wait=30", body, "Idempotency-Key", key)
+	if err == nil {
+		t.Fatalf("the process did not reach %s", point)
+	}
+	i.Died()
+	i.Start()
+
+	// The same request is the same operation, whatever became of the first answer.
+	op := i.Operation(method, path, body, "Idempotency-Key", key)
+	if op.State != operation.StateSucceeded {
+		t.Fatalf("operation: %s %+v %+v", op.State, op.Error, op.Steps)
+	}
+	id := op.ResourceID.String()
+	want := map[string]effects{
+		"create": {defined: 1}, "start": {defined: 1, started: 1},
+		"stop": {defined: 1, started: 1, stopped: 1}, "delete": {defined: 1, undefined: 1},
+	}[verb]
+	instance.Eventually(t, 5*time.Second, fmt.Sprintf("effects are %+v, want %+v", w.of(id), want), func() bool { return w.of(id) == want })
+	files := volumeFiles(t, i, id)
+	if n := map[bool]int{true: 0, false: 1}[verb == "delete"]; len(files) != n {
+		t.Fatalf("files of the volume: %v", files)
+	}
+	if open := openOperations(i); open != 0 {
+		t.Fatalf("%d operations have not ended", open)
+	}
+	if verb != "delete" {
+		i.Must("DELETE", "/api/vms/"+name+"?force=true", nil)
+	}
+	if files := volumeFiles(t, i, ""); len(files) != 0 {
+		t.Fatalf("left behind: %v", files)
+	}
+}
