@@ -27,7 +27,8 @@ type CreateData struct {
 	Image string `json:"image,omitempty"`
 }
 
-// DeleteData is the data of volume.delete. Owner must be the volume's owner.
+// DeleteData is the data of volume.delete and volume.release. Owner must be the volume's owner; one that names an owner
+// succeeds also when the volume is gone already.
 type DeleteData struct {
 	Owner events.Stream `json:"owner,omitempty"`
 }
