@@ -7,9 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 # USE flags: USE="qemu -docker" changes the default, USE="-* qemu" begins with nothing. build/tags knows them.
 USE  ?=
-# ARGS go to horcrux serve.
+# ARGS go to horcrux serve in run, and to the program that measures in bench.
 ARGS ?=
-# PKG narrows test, test-unit and bench: PKG=./pkg/pgserver/...
+# PKG narrows test and test-unit: PKG=./pkg/pgserver/...
 PKG  ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -25,7 +25,7 @@ GOLANGCI  = bin/tools/golangci-lint
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 	printf '\n  USE="%s"   USE flags for build and run; e.g. USE="-qemu", USE="-* qemu ssl"\n' '$(USE)'
-	echo '  ARGS="…"  arguments for horcrux serve in run;  PKG="./pkg/bus/..."  packages for test, test-unit and bench'
+	echo '  ARGS="…"  arguments for horcrux serve in run, or for bench;  PKG="./pkg/bus/..."  packages for test and test-unit'
 
 .PHONY: build
 build: ## make bin/horcrux
@@ -53,20 +53,18 @@ test: ## run every test, on real Postgres, libvirt and QEMU
 	fi
 	$(TOOL) ./testsum
 	GOWORK=off go test -C tools ./...
-	bin/tools/testsum -require "$$(build/setup --parts)" -race -shuffle=on -count=1 -timeout 18m $(PACKAGES)
+	bin/tools/testsum -require "$$(build/setup --parts)" -- -race -shuffle=on -count=1 -timeout 18m $(PACKAGES)
 
 .PHONY: test-unit
 test-unit: ## run the tests that need no daemon
 	@build/setup build
 	$(TOOL) ./testsum
-	bin/tools/testsum -short -shuffle=on $(PACKAGES)
+	bin/tools/testsum -- -short -shuffle=on $(PACKAGES)
 
 .PHONY: bench
-bench: ## measure against the bare tools; writes bench/results/*.csv
+bench: ## measure against the bare tools, both sides in one run; writes bench/results/*.csv
 	@build/setup test
-	HORCRUX_TEST_KERNEL=$$(build/guest-kernel)
-	export HORCRUX_TEST_KERNEL
-	go test -run '^$$' -bench . -benchtime 1x -count=1 -timeout 60m $(or $(PKG),./test/bench/...)
+	go run ./test/bench $(ARGS)
 
 .PHONY: lint
 lint: $(GOLANGCI) ## say what a reviewer would say first

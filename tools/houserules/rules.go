@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,6 +46,7 @@ func check(packages []listed) []string {
 		breaches = append(breaches, borders(p)...)
 		breaches = append(breaches, language(p, index)...)
 		breaches = append(breaches, purity(p, index)...)
+		breaches = append(breaches, clock(p, index)...)
 		breaches = append(breaches, names(p)...)
 		breaches = append(breaches, length(p)...)
 	}
@@ -106,6 +110,34 @@ func purity(p listed, index map[string]listed) []string {
 				out = append(out, fmt.Sprintf("%s: %s imports %s; a decider sees no world", p.ImportPath, path, imported))
 			}
 		}
+	}
+	return out
+}
+
+// clocks are the functions of package time that look at a clock or wait for it.
+var clocks = []string{"Now", "Since", "Until", "After", "AfterFunc", "NewTicker", "NewTimer", "Sleep", "Tick"}
+
+// clock: nor does a decider see the time; it travels in the command.
+func clock(p listed, index map[string]listed) []string {
+	if !isEvents(p.ImportPath) && !isDecider(p.ImportPath, index) {
+		return nil
+	}
+	var out []string
+	files := token.NewFileSet()
+	for _, name := range p.GoFiles {
+		file, err := parser.ParseFile(files, filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
+		if err != nil {
+			out = append(out, err.Error())
+			continue
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if call, ok := n.(*ast.SelectorExpr); ok && slices.Contains(clocks, call.Sel.Name) {
+				if pkg, ok := call.X.(*ast.Ident); ok && pkg.Name == "time" {
+					out = append(out, fmt.Sprintf("%s: time.%s; a decider sees no clock", files.Position(n.Pos()), call.Sel.Name))
+				}
+			}
+			return true
+		})
 	}
 	return out
 }

@@ -15,6 +15,10 @@ func TestCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	timed := t.TempDir()
+	if err := os.WriteFile(filepath.Join(timed, "a.go"), []byte("package vm\nvar _, _ = time.Now(), time.Second\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	std := []listed{{ImportPath: "os", Standard: true}, {ImportPath: "errors", Standard: true}, {ImportPath: "net/http", Standard: true}}
 	for _, c := range []struct {
 		name     string
@@ -56,6 +60,15 @@ func TestCheck(t *testing.T) {
 			"pkg/x imports net/http",
 		},
 		{"not a decider", []listed{{ImportPath: "horcrux/services/a/vm", Imports: []string{"os"}}}, ""},
+		{
+			"decider with a clock",
+			[]listed{
+				{ImportPath: "horcrux/pkg/events/vm"},
+				{ImportPath: "horcrux/services/a/vm", Dir: timed, GoFiles: []string{"a.go"}},
+			},
+			"a.go:2:12: time.Now",
+		},
+		{"clock elsewhere", []listed{{ImportPath: "horcrux/services/a", Dir: timed, GoFiles: []string{"a.go"}}}, ""},
 		{"vague name", []listed{{ImportPath: "horcrux/pkg/util", Name: "util"}}, "not util"},
 		{"somebody else's vague name", []listed{{ImportPath: "example.org/util", Name: "util"}}, ""},
 		{"long file", []listed{{ImportPath: "horcrux/pkg/x", Dir: long, GoFiles: []string{"hand.go", "gen.go"}}}, "hand.go"},

@@ -1,7 +1,7 @@
 // Command testsum runs "go test -json" with the arguments given and says what came of it: a line for each package, the
 // output of what failed, every skip by its reason, and a count of all three.
 //
-//	testsum [-require part,part] [go test's arguments]
+//	testsum [-require part,part] -- [go test's arguments]
 //
 // A test that cannot run for want of something real skips with "real: <part>: <reason>". When a part that -require
 // names was skipped, the run has failed: on this machine it should have been tested.
