@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -29,20 +30,26 @@ type Contract struct {
 	common []problem.Code
 }
 
-// Load reads the document.
+// Load reads the document, once for all tests.
 func Load(t testing.TB) *Contract {
 	t.Helper()
+	c, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+var load = sync.OnceValues(func() (*Contract, error) {
 	c := &Contract{}
 	var err error
 	if c.doc, err = openapi3.NewLoader().LoadFromData(openapi.YAML); err != nil {
-		t.Fatal(err)
-	}
-	if c.router, err = gorillamux.NewRouter(c.doc); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	c.common = codes(c.doc.Extensions["x-common-problems"])
-	return c
-}
+	c.router, err = gorillamux.NewRouter(c.doc)
+	return c, err
+})
 
 func codes(v any) []problem.Code {
 	var all []problem.Code
