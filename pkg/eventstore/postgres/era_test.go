@@ -2,7 +2,6 @@ package postgres_test
 
 import (
 	"bytes"
-	"slices"
 	"testing"
 
 	"horcrux/pkg/events"
@@ -34,12 +33,8 @@ func TestRestoredDump(t *testing.T) {
 	if p := added.Events[0].Position; p.Era != 2 || p.Compare(old.Outcome.Position) <= 0 {
 		t.Errorf("the new event is at %+v, the old ones end at %+v", p, old.Outcome.Position)
 	}
-	if got, want := readTypes(t, s, events.Position{}), []string{"vm.created", "vm.started", "vm.stopped"}; !slices.Equal(got, want) {
-		t.Errorf("read %v, want %v", got, want)
-	}
-	if got := readTypes(t, s, old.Events[0].Position); !slices.Equal(got, []string{"vm.started", "vm.stopped"}) {
-		t.Errorf("after a position of the old era: %v", got)
-	}
+	wantTypes(t, s, events.Position{}, "vm.created", "vm.started", "vm.stopped")
+	wantTypes(t, s, old.Events[0].Position, "vm.started", "vm.stopped")
 	unknown := events.Position{Era: 3, Tx: 1, Seq: 1}
 	_, err = s.Read(t.Context(), unknown, eventstore.ReadOptions{})
 	wantIs(t, err, eventstore.ErrUnknownEra)
@@ -62,9 +57,7 @@ func TestRebaseUnderARunningStore(t *testing.T) {
 	if era := add(t, s, stream, "vm.started").Outcome.Position.Era; era != 2 {
 		t.Errorf("appended in era %d, want 2", era)
 	}
-	if got := readTypes(t, s, events.Position{}); !slices.Equal(got, []string{"vm.created", "vm.started"}) {
-		t.Errorf("read %v", got)
-	}
+	wantTypes(t, s, events.Position{}, "vm.created", "vm.started")
 }
 
 // burnTransactions takes the cluster of a database far beyond the ids of a fresh one.

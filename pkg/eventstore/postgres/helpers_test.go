@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -70,7 +71,7 @@ func drafted(stream events.Stream, head eventstore.Head, types ...string) events
 	return eventstore.Append{Streams: []eventstore.StreamAppend{sa}}
 }
 
-// readTypes reads everything after a position.
+// readTypes reads everything that readers may see after a position.
 func readTypes(t testing.TB, s *postgres.Store, after events.Position) []string {
 	t.Helper()
 	p, err := s.Read(t.Context(), after, eventstore.ReadOptions{})
@@ -82,6 +83,19 @@ func readTypes(t testing.TB, s *postgres.Store, after events.Position) []string 
 		out = append(out, e.Type)
 	}
 	return out
+}
+
+// wantTypes waits until readers see exactly these after a position: the server's own upkeep may hold them back for a
+// moment.
+func wantTypes(t testing.TB, s *postgres.Store, after events.Position, want ...string) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	got := readTypes(t, s, after)
+	for ; !slices.Equal(got, want) && time.Now().Before(deadline); got = readTypes(t, s, after) {
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("read %v, want %v", got, want)
+	}
 }
 
 // appendByHand calls the append function as any SQL client can: one event, the first of a stream.

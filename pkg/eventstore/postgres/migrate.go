@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
@@ -21,23 +21,23 @@ var migrations embed.FS
 // are of the other, one-integer kind.
 const lockSpace = 0x68637278
 
-// migrate brings the schema eventstore up to date. Processes that start together take turns.
-func migrate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) (err error) {
-	conn, err := pool.Acquire(ctx)
+// migrate brings the schema eventstore up to date. Processes that start together take turns. It has connections of its
+// own: a pool may have only one.
+func migrate(ctx context.Context, config *pgx.ConnConfig, log *slog.Logger) (err error) {
+	db := stdlib.OpenDB(*config)
+	defer func() { err = errors.Join(err, db.Close()) }() // ends the sessions, and so the lock
+	turn, err := db.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Release()
-	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1, 0)`, lockSpace); err != nil {
-		return err
-	}
-	defer func() {
-		if _, unlock := conn.Exec(ctx, `SELECT pg_advisory_unlock($1, 0)`, lockSpace); unlock != nil {
-			err = errors.Join(err, unlock, conn.Conn().Close(ctx)) // the lock ends with its session
+	defer func() { err = errors.Join(err, turn.Close()) }()
+	for _, sql := range []string{
+		fmt.Sprintf(`SELECT pg_advisory_lock(%d, 0)`, lockSpace),
+		`CREATE SCHEMA IF NOT EXISTS eventstore`,
+	} {
+		if _, err := turn.ExecContext(ctx, sql); err != nil {
+			return err
 		}
-	}()
-	if _, err := conn.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS eventstore`); err != nil {
-		return err
 	}
 
 	files, err := fs.Sub(migrations, "migrations")
@@ -48,8 +48,6 @@ func migrate(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) (err err
 	if err != nil {
 		return err
 	}
-	db := stdlib.OpenDBFromPool(pool)
-	defer func() { err = errors.Join(err, db.Close()) }()
 	provider, err := goose.NewProvider("", db, files, goose.WithStore(versions), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err

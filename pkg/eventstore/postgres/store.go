@@ -73,7 +73,7 @@ func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) 
 	}
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	if err := migrate(ctx, pool, s.log); err != nil {
+	if err := migrate(ctx, pool.Config().ConnConfig, s.log); err != nil {
 		return nil, fmt.Errorf("migrate event store: %w", unavailable(err))
 	}
 	if err := checkEra(ctx, pool); err != nil {

@@ -180,12 +180,3 @@ var readCases = map[string]func(*testing.T, *fixture){
 		wantOpen("")
 	},
 }
-
-func (f *fixture) end(t *testing.T) events.Position {
-	t.Helper()
-	p, err := f.End(t.Context())
-	if err != nil {
-		t.Fatalf("end: %v", err)
-	}
-	return p
-}

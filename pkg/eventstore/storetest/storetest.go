@@ -67,6 +67,7 @@ func (c *clock) add(d time.Duration) {
 type fixture struct {
 	eventstore.Store
 	clock *clock
+	last  events.Position // of the events that append appended
 }
 
 // newStream names a stream that does not exist.
@@ -97,6 +98,9 @@ func (f *fixture) append(t *testing.T, a eventstore.Append) eventstore.Result {
 	if err != nil {
 		t.Fatalf("append: %v", err)
 	}
+	if !r.Duplicate && r.Outcome.Position.Compare(f.last) > 0 {
+		f.last = r.Outcome.Position
+	}
 	return r
 }
 
@@ -120,8 +124,29 @@ func (f *fixture) head(t *testing.T, s events.Stream) eventstore.Head {
 	return f.load(t, s)[0].Head
 }
 
+// settle waits until readers may see what was appended: something else in the same server, such as its own upkeep,
+// may hold them back for a moment.
+func (f *fixture) settle(t *testing.T) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); f.end(t).Compare(f.last) < 0; {
+		if time.Now().After(deadline) {
+			t.Fatalf("readers do not get to %v", f.last)
+		}
+	}
+}
+
+func (f *fixture) end(t *testing.T) events.Position {
+	t.Helper()
+	p, err := f.End(t.Context())
+	if err != nil {
+		t.Fatalf("end: %v", err)
+	}
+	return p
+}
+
 func (f *fixture) read(t *testing.T, after events.Position, opts eventstore.ReadOptions) eventstore.Page {
 	t.Helper()
+	f.settle(t)
 	p, err := f.Read(t.Context(), after, opts)
 	if err != nil {
 		t.Fatalf("read: %v", err)

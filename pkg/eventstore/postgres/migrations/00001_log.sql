@@ -13,7 +13,7 @@ CREATE TABLE eventstore.events (
     seq       bigint GENERATED ALWAYS AS IDENTITY,
     id        uuid NOT NULL UNIQUE,
     stream    text COLLATE "C" NOT NULL,
-    version   bigint NOT NULL CHECK (version > 0),
+    version   bigint NOT NULL,
     type      text COLLATE "C" NOT NULL,
     schema    smallint NOT NULL,
     data      jsonb NOT NULL,

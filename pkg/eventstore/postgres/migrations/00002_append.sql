@@ -111,16 +111,16 @@ BEGIN
     END LOOP;
 
     IF cardinality(_ids) > 0 THEN
-        -- After the heads are written: Rebase holds their table while it opens an era.
-        SELECT max(r.era), pg_current_xact_id() INTO _era, _tx FROM eventstore.eras r;
+        -- The era is read after the heads are written: Rebase holds their table while it opens one.
         WITH inserted AS (
             INSERT INTO eventstore.events (era, stream, version, id, type, schema, data, meta, at, prev_hash, hash)
-            SELECT _era, n.stream, n.version, n.id, n.type, n.schema, n.data, _meta, n.at, n.prev_hash, n.hash
+            SELECT (SELECT max(r.era) FROM eventstore.eras r),
+                   n.stream, n.version, n.id, n.type, n.schema, n.data, _meta, n.at, n.prev_hash, n.hash
               FROM unnest(_event_streams, _versions, _ids, _types, _schemas, _data, _ats, _prev_hashes, _hashes)
                 AS n(stream, version, id, type, schema, data, at, prev_hash, hash)
-            RETURNING seq
+            RETURNING era, seq
         )
-        SELECT array_agg(seq ORDER BY seq) INTO _seqs FROM inserted;
+        SELECT max(era), pg_current_xact_id(), array_agg(seq ORDER BY seq) INTO _era, _tx, _seqs FROM inserted;
         era := _era;
         tx := _tx;
         seqs := _seqs;
