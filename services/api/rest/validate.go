@@ -167,6 +167,9 @@ func violations(below string, err error) error {
 		return err
 	}
 	unknown, wrong := leaves(below, invalid, nil, nil)
+	for _, fields := range [][]problem.Field{unknown, wrong} {
+		slices.SortFunc(fields, func(a, b problem.Field) int { return strings.Compare(a.Field, b.Field) })
+	}
 	if len(unknown) > 0 {
 		p := problem.New(problem.MalformedRequest, "%s: %s", unknown[0].Field, unknown[0].Detail)
 		p.Fields = unknown
@@ -180,10 +183,13 @@ var english = message.NewPrinter(language.English)
 func leaves(below string, e *jsonschema.ValidationError, unknown, wrong []problem.Field) (u, w []problem.Field) {
 	at := func(tokens ...string) string {
 		var pointer strings.Builder
+		if below != "" {
+			pointer.WriteString("/" + escape(below))
+		}
 		for _, t := range append(slices.Clone(e.InstanceLocation), tokens...) {
 			pointer.WriteString("/" + escape(t))
 		}
-		return strings.Trim(below+"."+strings.ReplaceAll(strictjson.Field(pointer.String()), "\x00", ""), ".")
+		return strictjson.Field(pointer.String())
 	}
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
@@ -199,7 +205,10 @@ func leaves(below string, e *jsonschema.ValidationError, unknown, wrong []proble
 	case *kind.Schema, *kind.Reference, *kind.Group, *kind.AllOf:
 	default:
 		if len(e.Causes) == 0 || isChoice(k) {
-			return unknown, append(wrong, problem.Field{Field: at(), Detail: shorten(k.LocalizedString(english))})
+			if !slices.ContainsFunc(wrong, func(f problem.Field) bool { return f.Field == at() }) { // one complaint is enough
+				wrong = append(wrong, problem.Field{Field: at(), Detail: shorten(k.LocalizedString(english))})
+			}
+			return unknown, wrong
 		}
 	}
 	for _, cause := range e.Causes {
