@@ -10,13 +10,13 @@ import (
 	"horcrux/pkg/eventstore"
 )
 
-// maxExact is the greatest integer up to which JSON numbers are exact for every reader (RFC 7493).
-const maxExact = 1 << 53
+// exactDigits is how many digits every double keeps.
+const exactDigits = 15
 
 // Canonical returns the RFC 8785 form of a JSON value. It is the form that is hashed, and a round trip through jsonb,
 // which keeps neither the order of keys nor the spelling of numbers, does not change it. What such a round trip, or a
 // reader that has only doubles, would not keep is refused with ErrInvalid: the character U+0000, duplicate keys,
-// invalid UTF-8, integers beyond 2^53 and numbers beyond the range of a double.
+// invalid UTF-8, integers of which a double loses digits (RFC 7493) and numbers beyond the range of a double.
 func Canonical(raw []byte) ([]byte, error) {
 	if err := check(raw); err != nil {
 		return nil, err
@@ -74,17 +74,17 @@ func isNumber(c byte) bool {
 }
 
 func checkNumber(n []byte) error {
-	if bytes.ContainsAny(n, ".eE") {
-		if _, err := strconv.ParseFloat(string(n), 64); err != nil {
-			return fmt.Errorf("%w: number %s is beyond the range of a double", eventstore.ErrInvalid, n)
-		}
+	integer := !bytes.ContainsAny(n, ".eE")
+	if integer && len(n) <= exactDigits {
 		return nil
 	}
-	if len(n) < len("9007199254740992") {
-		return nil
+	f, err := strconv.ParseFloat(string(n), 64)
+	if err != nil {
+		return fmt.Errorf("%w: number %s is beyond the range of a double", eventstore.ErrInvalid, n)
 	}
-	if v, err := strconv.ParseInt(string(n), 10, 64); err != nil || v < -maxExact || v > maxExact {
-		return fmt.Errorf("%w: integer %s is beyond 2^53; write it as a string", eventstore.ErrInvalid, n)
+	// jsonb gives 1e20 back as an integer of 21 digits, which is right, and 2^53+1 as what it was.
+	if integer && strconv.FormatFloat(f, 'f', -1, 64) != string(n) {
+		return fmt.Errorf("%w: integer %s has more digits than a double keeps; write it as a string", eventstore.ErrInvalid, n)
 	}
 	return nil
 }
