@@ -1,3 +1,4 @@
+//nolint:bodyclose // Decode closes the body of every answer
 package client
 
 import (
@@ -63,6 +64,13 @@ func at(t *testing.T, p Place) *Client {
 	return c
 }
 
+// ask makes the simplest call.
+func ask(t *testing.T, c *Client) error {
+	t.Helper()
+	_, err := Decode[openapi.Version](c.GetVersion(t.Context()))
+	return err
+}
+
 func answer(status int, contentType, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentType)
@@ -101,7 +109,7 @@ func TestAnswersOfSomethingElse(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := serve(t, h)
-			if _, err := Decode[openapi.Version](c.GetVersion(t.Context())); !errors.Is(err, ErrNotHorcrux) {
+			if err := ask(t, c); !errors.Is(err, ErrNotHorcrux) {
 				t.Error(err)
 			}
 		})
@@ -141,7 +149,7 @@ func TestRetryAfterABreak(t *testing.T) {
 
 func TestRetriesEnd(t *testing.T) {
 	c, calls := serve(t, hangUp)
-	_, err := c.GetVersion(t.Context())
+	err := ask(t, c)
 	var unreachable *UnreachableError
 	if !errors.As(err, &unreachable) || calls() != attempts {
 		t.Errorf("after %d calls: %v", calls(), err)
@@ -151,7 +159,7 @@ func TestRetriesEnd(t *testing.T) {
 func TestNobodyThereIsToldAtOnce(t *testing.T) {
 	c := at(t, Place{DataDir: t.TempDir()})
 	c.Client.(*doer).backoff = time.Hour
-	_, err := c.GetVersion(t.Context())
+	err := ask(t, c)
 	var unreachable *UnreachableError
 	if !errors.As(err, &unreachable) {
 		t.Error(err)
@@ -160,7 +168,7 @@ func TestNobodyThereIsToldAtOnce(t *testing.T) {
 
 func TestDeadline(t *testing.T) {
 	for query, want := range map[string]time.Duration{"": callTimeout, "wait=60": callTimeout + time.Minute, "wait=x": callTimeout} {
-		if got := timeout(httptest.NewRequest("POST", "/api/vms?"+query, nil)); got != want {
+		if got := timeout(httptest.NewRequest(http.MethodPost, "/api/vms?"+query, nil)); got != want {
 			t.Errorf("%q: %s, want %s", query, got, want)
 		}
 	}
@@ -169,24 +177,27 @@ func TestDeadline(t *testing.T) {
 func TestTLSWithTheInstallationsAuthority(t *testing.T) {
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer hx_secret" {
-			w.WriteHeader(401)
+			w.WriteHeader(http.StatusUnauthorized)
 		}
 		answer(200, "application/json", version)(w, r)
 	}))
 	defer s.Close()
 	dir := t.TempDir()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	if err := os.WriteFile(filepath.Join(dir, "ca.pem"), ca, 0o600); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "tls"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, caFile), ca, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Run("OK", func(t *testing.T) {
-		if _, err := at(t, Place{URL: s.URL, Token: "hx_secret", DataDir: dir}).GetVersion(t.Context()); err != nil {
+		if err := ask(t, at(t, Place{URL: s.URL, Token: "hx_secret", DataDir: dir})); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("unknown authority", func(t *testing.T) {
 		s.Config.ErrorLog = nil
-		_, err := at(t, Place{URL: s.URL, Token: "hx_secret", DataDir: t.TempDir()}).GetVersion(t.Context())
+		err := ask(t, at(t, Place{URL: s.URL, Token: "hx_secret", DataDir: t.TempDir()}))
 		var unreachable *UnreachableError
 		if !errors.As(err, &unreachable) {
 			t.Error(err)

@@ -19,7 +19,7 @@ import (
 type Place struct {
 	URL     string // https://host:8006; "" for the socket of DataDir
 	Token   string // bearer token for URL
-	DataDir string // has the socket, and ca.pem, which is trusted besides the system's authorities
+	DataDir string // has the socket and tls/ca.pem, which is trusted besides the system's authorities
 	// Wrap, if not nil, is put around the transport; tests look at the exchanges there.
 	Wrap func(http.RoundTripper) http.RoundTripper
 }
@@ -27,7 +27,10 @@ type Place struct {
 // ErrNoServer: nothing says where a server is.
 var ErrNoServer = errors.New("no server found: start one with horcrux serve, or set HORCRUX_URL and HORCRUX_TOKEN, or HORCRUX_DATA_DIR")
 
-const socketName = "api.sock"
+const (
+	socketName = "api.sock"
+	caFile     = "tls/ca.pem"
+)
 
 // dataDirs are looked at in this order when the environment names none.
 var dataDirs = []string{".horcrux", "/var/lib/horcrux"}
@@ -92,7 +95,7 @@ func (p Place) transport() (*http.Transport, string, error) {
 		return nil, "", fmt.Errorf("HORCRUX_URL %q is not like https://host:8006", p.URL)
 	}
 	if u.Scheme == "https" && p.DataDir != "" {
-		roots, err := authorities(filepath.Join(p.DataDir, "ca.pem"))
+		roots, err := authorities(filepath.Join(p.DataDir, caFile))
 		if err != nil {
 			return nil, "", err
 		}
@@ -101,11 +104,12 @@ func (p Place) transport() (*http.Transport, string, error) {
 	return t, u.String(), nil
 }
 
-// authorities returns those of the system and of a file, which may be missing.
+// authorities returns those of the system and of a file, nil for those of the system alone when the file cannot be
+// read: it is missing on other hosts, where SSL_CERT_FILE names a copy.
 func authorities(file string) (*x509.CertPool, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil, nil // those of the system alone
+		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority: %w", err)

@@ -26,14 +26,18 @@ func TestOutput(t *testing.T) {
 	show := answer("GET /api/vms/web-1", 200, aVM("web-1", vm.StateRunning))
 	history := answer("GET /api/vms/web-1/history", 200, onePage(
 		openapi.HistoryEntry{Position: "AAEB", Version: 1, Time: noon, Type: "vm.create_requested", Actor: "uid:0", Before: map[string]any{}, After: map[string]any{"state": "creating"}},
-		openapi.HistoryEntry{Position: "AAEC", Version: 2, Time: noon, Type: "vm.updated", Actor: "token:admin", Reason: ref("ticket 7"),
-			Before: map[string]any{"tags": []string{}, "autostart": false, "version": 1}, After: map[string]any{"tags": []string{"web"}, "autostart": true, "version": 2}}))
+		openapi.HistoryEntry{
+			Position: "AAEC", Version: 2, Time: noon, Type: "vm.updated", Actor: "token:admin", Reason: ref("ticket 7"),
+			Before: map[string]any{"tags": []string{}, "autostart": false, "version": 1}, After: map[string]any{"tags": []string{"web"}, "autostart": true, "version": 2},
+		}))
 	failed := anOperation("vm.start", operation.StateFailed, problem.New(problem.EffectFailed, "the guest did not start"))
 	operations := answer("GET /api/operations", 200, onePage(failed, anOperation("vm.stop", operation.StateRunning, nil)))
 	features := answer("GET /api/features", 200, openapi.FeatureList{Items: []openapi.Feature{
-		{Name: "qemu", Built: true, Description: "Virtual machines on QEMU"}, {Name: "docker", Description: "Containers on Docker"}}})
+		{Name: "qemu", Built: true, Description: "Virtual machines on QEMU"}, {Name: "docker", Description: "Containers on Docker"},
+	}})
 	log := answer("GET /api/operations/"+opID.String()+"/log", 200, onePage(openapi.OperationLogEntry{
-		Position: "AAEB", Time: noon, Type: "operation.step_failed", Step: ref("disk 0"), Error: problem.New(problem.StorageUnavailable, "the pool is gone"), Log: ref("open /srv:\tno such file\n")}))
+		Position: "AAEB", Time: noon, Type: "operation.step_failed", Step: ref("disk 0"), Error: problem.New(problem.StorageUnavailable, "the pool is gone"), Log: ref("open /srv:\tno such file\n"),
+	}))
 	for name, tc := range map[string]struct {
 		script []exchange
 		args   string
@@ -123,13 +127,19 @@ func TestRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct{ call, args, want string }{
-		"create": {"POST /api/vms", "vm create t1 --cpus 1 --memory-mb 128 --kernel /k --initrd /i --cmdline console=ttyS0 --disk 1 --start --reason why",
-			`POST /api/vms?reason=why&wait=60 {"boot":{"cmdline":"console=ttyS0","initrd":"/i","kernel":"/k"},"cpus":1,"disks":[{"size_gb":1}],"memory_mb":128,"name":"t1","start":true}`},
-		"create with all of a disk": {"POST /api/vms", "vm create t1 --disk pool=local,size_gb=2,bus=scsi,format=raw,boot_order=1 --network lan --network network=default,model=e1000",
-			`POST /api/vms?wait=60 {"disks":[{"boot_order":1,"bus":"scsi","format":"raw","pool":"local","size_gb":2}],"name":"t1","networks":[{"network":"lan"},{"model":"e1000","network":"default"}]}`},
+		"create": {
+			"POST /api/vms", "vm create t1 --cpus 1 --memory-mb 128 --kernel /k --initrd /i --cmdline console=ttyS0 --disk 1 --start --reason why",
+			`POST /api/vms?reason=why&wait=60 {"boot":{"cmdline":"console=ttyS0","initrd":"/i","kernel":"/k"},"cpus":1,"disks":[{"size_gb":1}],"memory_mb":128,"name":"t1","start":true}`,
+		},
+		"create with all of a disk": {
+			"POST /api/vms", "vm create t1 --disk pool=local,size_gb=2,bus=scsi,format=raw,boot_order=1 --network lan --network network=default,model=e1000",
+			`POST /api/vms?wait=60 {"disks":[{"boot_order":1,"bus":"scsi","format":"raw","pool":"local","size_gb":2}],"name":"t1","networks":[{"network":"lan"},{"model":"e1000","network":"default"}]}`,
+		},
 		"create without network": {"POST /api/vms", "vm create t1 --no-network", `POST /api/vms?wait=60 {"name":"t1","networks":[]}`},
-		"create from a file": {"POST /api/vms", "vm create t1 -f " + spec + " --cpus 2",
-			`POST /api/vms?wait=60 {"cpus":2,"disks":[{"size_gb":3}],"name":"t1","tags":["a"]}`},
+		"create from a file": {
+			"POST /api/vms", "vm create t1 -f " + spec + " --cpus 2",
+			`POST /api/vms?wait=60 {"cpus":2,"disks":[{"size_gb":3}],"name":"t1","tags":["a"]}`,
+		},
 		"start":               {"POST /api/vms/t1/start", "vm start t1", "POST /api/vms/t1/start?wait=60"},
 		"start, not waiting":  {"POST /api/vms/t1/start", "vm start t1 --no-wait", "POST /api/vms/t1/start?wait=0"},
 		"start, wait=false":   {"POST /api/vms/t1/start", "vm start t1 --wait=false", "POST /api/vms/t1/start?wait=0"},
@@ -276,7 +286,7 @@ func TestUsage(t *testing.T) {
 	for args, says := range map[string]string{
 		"vm":                                     "",
 		"vmm":                                    "unknown command",
-		"vm strat t1":                            "start",
+		"vm stat t1":                             "start",
 		"vm start":                               "takes VM",
 		"vm list x":                              "takes no arguments",
 		"vm list --colour":                       "--colour",
