@@ -61,12 +61,11 @@ func New(t testing.TB, bin string, args ...string) *Instance {
 	}
 	i.HTTP = &http.Client{Transport: &http.Transport{DialContext: socket, MaxIdleConnsPerHost: 64}, Timeout: 5 * time.Minute}
 	t.Cleanup(func() {
-		i.HTTP.CloseIdleConnections()
-		i.Stop()
+		i.T = t
+		i.cleanUp()
 		if t.Failed() {
 			t.Logf("log of the instance:\n%s", i.log)
 		}
-		i.cleanUp()
 		if err := os.RemoveAll(dir); err != nil {
 			t.Errorf("remove the data dir: %v", err)
 		}
@@ -74,11 +73,36 @@ func New(t testing.TB, bin string, args ...string) *Instance {
 	return i
 }
 
-// cleanUp starts the instance once more where the test killed it, so that its daemons are adopted and stopped.
+// cleanUp leaves nothing of the instance running: guests live longer than the processes that started them, so what a
+// test has killed is started once more to take them down.
 func (i *Instance) cleanUp() {
-	for _, dir := range []string{"libvirt", "postgres"} {
-		if _, err := os.Stat(filepath.Join(i.Dir, dir)); err != nil {
-			return
+	if _, err := os.Stat(filepath.Join(i.Dir, "postgres")); err != nil {
+		return // it never came so far
+	}
+	if i.cmd == nil {
+		i.Launch()
+	}
+	if err := i.ready(); err != nil {
+		i.T.Errorf("clean up: %v", err)
+	} else {
+		i.DeleteVMs()
+	}
+	i.Stop()
+}
+
+// DeleteVMs deletes every virtual machine by force.
+func (i *Instance) DeleteVMs() {
+	i.T.Helper()
+	if i.Ended() { // by a crash that the test did not expect
+		i.cmd = nil
+		i.Start()
+	}
+	var list struct{ Items []struct{ ID string } }
+	i.Get("/api/vms?limit=1000", &list)
+	for _, vm := range list.Items {
+		a, err := i.Try("DELETE", "/api/vms/"+vm.ID+"?force=true&wait=60", nil)
+		if err != nil || a.StatusCode != http.StatusOK || i.view(a).State != operation.StateSucceeded {
+			i.T.Errorf("delete %s: %v %s", vm.ID, err, a.Bytes)
 		}
 	}
 }
@@ -118,25 +142,26 @@ func (i *Instance) Launch(env ...string) {
 // Ready waits until /readyz is content.
 func (i *Instance) Ready() {
 	i.T.Helper()
-	var last string
-	for end := time.Now().Add(readyTime); ; time.Sleep(20 * time.Millisecond) {
-		r, err := i.HTTP.Get("http://horcrux/readyz")
-		if err == nil {
-			b, _ := io.ReadAll(r.Body)
+	if err := i.ready(); err != nil {
+		i.T.Fatalf("%v\n%s", err, i.log)
+	}
+}
+
+func (i *Instance) ready() error {
+	last := "no answer"
+	for end := time.Now().Add(readyTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if r, err := i.HTTP.Get("http://horcrux/readyz"); err == nil {
+			b, err := io.ReadAll(r.Body)
 			r.Body.Close()
-			if last = string(b); r.StatusCode == http.StatusOK {
-				return
+			if last = string(b); err == nil && r.StatusCode == http.StatusOK {
+				return nil
 			}
 		}
-		select {
-		case <-i.done:
-			i.T.Fatalf("horcrux ended: %s\n%s", i.cmd.ProcessState, i.log)
-		default:
-		}
-		if time.Now().After(end) {
-			i.T.Fatalf("not ready: %v %s\n%s", err, last, i.log)
+		if i.Ended() {
+			return fmt.Errorf("horcrux ended: %s", i.cmd.ProcessState)
 		}
 	}
+	return fmt.Errorf("not ready within %s: %s", readyTime, last)
 }
 
 // Pid of the process, 0 when none runs.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -104,11 +103,11 @@ func (d *domains) of(id string) effects {
 	return effects{}
 }
 
-// volumeFiles lists the files in the pool `local`, those of one machine or all, temporary ones too.
-func volumeFiles(t *testing.T, i *instance.Instance, id string) (files []string) {
+// volumeFiles lists the files in the pool `local`, temporary ones too.
+func volumeFiles(t *testing.T, i *instance.Instance) (files []string) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join(i.Dir, "volumes"), func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && strings.Contains(filepath.Base(path), id) {
+		if err == nil && d.Type().IsRegular() && d.Name() != ".horcrux-pool" {
 			files = append(files, path)
 		}
 		return err
