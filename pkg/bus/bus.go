@@ -82,7 +82,7 @@ type Bus struct {
 // New returns a Bus on a connection that the caller opened and closes, after the Bus.
 func New(nc *nats.Conn, o Options) (*Bus, error) {
 	o.setDefaults()
-	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(callTime))
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(callTime), jetstream.WithPublishAsyncTimeout(callTime))
 	if err != nil {
 		return nil, fmt.Errorf("bus: %w", err)
 	}

@@ -81,74 +81,73 @@ type message struct {
 	done       func() // gives its place in the window back
 }
 
-// pull keeps a request for as many messages as the window has room for standing at the server. It asks for no more
-// than it can hold, because a message that waits in the client's buffer gives no sign of life and is delivered twice.
+// pull takes messages in for as long as ctx lasts, and mends what is missing at the server.
 func (c *consumer) pull(a events.Address) error {
 	window := make(chan struct{}, c.Window)
-	release := func() { <-window }
-	for failures := 0; c.ctx.Err() == nil; {
-		cons, err := c.consumer(c.ctx, a)
-		for err == nil {
-			select {
-			case window <- struct{}{}:
-			case <-c.ctx.Done():
-				return nil
-			}
-			n := 1
-			for n < c.Window && tryAcquire(window) {
-				n++
-			}
-			var got int
-			if got, err = c.fetch(cons, a, n, release); err == nil || got > 0 {
-				failures = 0
-			}
-			for range n - got {
-				release()
-			}
-		}
+	for failures := 0; ; failures++ {
+		got, err := c.stream(a, window)
 		if c.ctx.Err() != nil {
 			return nil
 		}
 		if c.nc.IsClosed() {
 			return fmt.Errorf("consume %s: %w", a.Consumer(), nats.ErrConnectionClosed)
 		}
-		failures++
+		if got {
+			failures = 0
+		}
 		c.Log.Warn("cannot get commands; trying again", "consumer", a.Consumer(), "err", err)
-		if failures > 1 && !pause(c.ctx, c.delay(failures-1)) {
+		if failures > 0 && !pause(c.ctx, c.delay(failures)) {
 			return nil
 		}
-		if err := c.EnsureStreams(c.ctx); err != nil && c.ctx.Err() == nil {
+		if err := c.remakeStreams(c.ctx); err != nil && c.ctx.Err() == nil {
 			c.Log.Warn("cannot make the streams", "err", err)
 		}
 	}
-	return nil
 }
 
-func tryAcquire(window chan struct{}) bool {
-	select {
-	case window <- struct{}{}:
-		return true
-	default:
-		return false
-	}
-}
-
-// fetch takes up to n messages in. It returns how many came, when all have or the request has ended.
-func (c *consumer) fetch(cons jetstream.Consumer, a events.Address, n int, release func()) (got int, err error) {
-	ctx, cancel := context.WithTimeout(c.ctx, pullTime)
-	defer cancel()
-	batch, err := cons.Fetch(n, jetstream.FetchContext(ctx), jetstream.FetchHeartbeat(heartbeat))
+// stream takes messages in until ctx ends or something fails. It asks for one at a time, and only when the window has
+// room for it: a message that waited in the client's buffer would give no sign of life and be delivered twice.
+func (c *consumer) stream(a events.Address, window chan struct{}) (got bool, err error) {
+	cons, err := c.consumer(c.ctx, a)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
-	for m := range batch.Messages() {
-		got++
-		c.take(m, a, release)
+	messages, err := cons.Messages(jetstream.PullMaxMessages(1), jetstream.PullExpiry(pullTime), jetstream.PullHeartbeat(heartbeat))
+	if err != nil {
+		return false, fmt.Errorf("consumer %s: %w", a.Consumer(), err)
 	}
-	if err = batch.Error(); errors.Is(err, context.DeadlineExceeded) {
-		err = nil
+	defer c.giveBack(messages)
+	for {
+		select {
+		case window <- struct{}{}:
+		case <-c.ctx.Done():
+			return got, nil
+		}
+		m, err := messages.Next(jetstream.NextContext(c.ctx))
+		if err != nil {
+			<-window
+			return got, err
+		}
+		got = true
+		c.take(m, a, func() { <-window })
 	}
-	return got, err
+}
+
+// giveBack withdraws the request that stands at the server and gives back what it still brought.
+func (c *consumer) giveBack(messages jetstream.MessagesContext) {
+	messages.Drain()
+	for {
+		m, err := messages.Next(jetstream.NextMaxWait(callTime))
+		if err != nil {
+			if !errors.Is(err, jetstream.ErrMsgIteratorClosed) {
+				c.Log.Warn("cannot end a request for commands", "err", err)
+			}
+			return
+		}
+		if err := m.Nak(); err != nil {
+			c.Log.Warn("a command could not be given back; it will come again", "subject", m.Subject(), "err", err)
+		}
+	}
 }
 
 // take puts a message into the lane of its target.

@@ -271,16 +271,18 @@ func TestSlowHandlerIsNotDoubled(t *testing.T) {
 func TestDrain(t *testing.T) {
 	s := bustest.Server(t)
 	b := bustest.On(t, s, bus.Options{Concurrency: 1})
-	begun, finish := make(chan struct{}), make(chan struct{})
+	begun, finishing := make(chan struct{}), make(chan struct{})
+	finish := sync.OnceFunc(func() { close(finishing) })
 	var got, after seen
 	stop := consume(t, b, func(ctx context.Context, cmd events.Command) (bus.Decision, error) {
 		close(begun)
-		<-finish
+		<-finishing
 		if ctx.Err() != nil {
 			t.Error("a handler under way lost its context")
 		}
 		return got.accept(ctx, cmd)
 	})
+	t.Cleanup(finish)
 	running, waiting := command(uuid.New()), command(uuid.New())
 	publish(t, b, running, 0)
 	<-begun
@@ -290,14 +292,13 @@ func TestDrain(t *testing.T) {
 	next := bustest.On(t, s, bus.Options{})
 	consume(t, next, after.accept)
 	eventually(t, "given back and taken by another", func() bool { return after.count(waiting.ID) == 1 })
-	close(finish)
+	finish()
 	stopped.Wait()
 	if got.count(running.ID) != 1 || after.count(running.ID) != 0 {
 		t.Fatalf("what was under way: handled %d and %d times", got.count(running.ID), after.count(running.ID))
 	}
 }
 
-// Commands outlive the server: its streams are on disk.
 func TestConnectionClosed(t *testing.T) {
 	s := bustest.Server(t)
 	nc := bustest.Conn(t, s)

@@ -8,11 +8,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"horcrux/pkg/crashpoint"
 	"horcrux/pkg/events"
 	"horcrux/pkg/problem"
 )
@@ -68,22 +70,35 @@ func (b *Bus) publish(ctx context.Context, cmd events.Command, msgID, reply stri
 	if err := b.put(ctx, m, msgID, events.CommandStream); err != nil {
 		return fmt.Errorf("publish command %s: %w", cmd.ID, err)
 	}
+	crashpoint.Reach(crashpoint.Published, cmd.Type)
 	return nil
 }
 
-// put publishes a message to a stream and waits for the ack.
+// ackTime is how long one attempt to publish waits for its ack. A message that meets a stream as it is deleted gets none.
+const ackTime = time.Second
+
+// put publishes a message to a stream and waits for the ack. It may try several times: the message id keeps one of them.
 func (b *Bus) put(ctx context.Context, m *nats.Msg, msgID, stream string) error {
 	if !publishable(m.Subject) || int64(m.Size()) > b.nc.MaxPayload() {
 		return ErrUnpublishable
 	}
-	opts := []jetstream.PublishOpt{jetstream.WithMsgID(msgID), jetstream.WithExpectStream(stream)}
-	_, err := b.js.PublishMsg(ctx, m, append(opts, jetstream.WithRetryAttempts(0))...)
-	if errors.Is(err, jetstream.ErrNoStreamResponse) { // the stream is gone, or its leader is just moving
-		if err := b.EnsureStreams(ctx); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	for {
+		err := b.putOnce(ctx, m, msgID, stream)
+		if ctx.Err() != nil || !errors.Is(err, jetstream.ErrNoStreamResponse) && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
-		_, err = b.js.PublishMsg(ctx, m, opts...)
+		if err := b.remakeStreams(ctx); err != nil { // the stream is gone, or its leader is just moving
+			return err
+		}
 	}
+}
+
+func (b *Bus) putOnce(ctx context.Context, m *nats.Msg, msgID, stream string) error {
+	ctx, cancel := context.WithTimeout(ctx, ackTime)
+	defer cancel()
+	_, err := b.js.PublishMsg(ctx, m, jetstream.WithMsgID(msgID), jetstream.WithExpectStream(stream), jetstream.WithRetryAttempts(0))
 	return err
 }
 

@@ -55,6 +55,19 @@ func (b *Bus) EnsureStreams(ctx context.Context) error {
 	return nil
 }
 
+// goneTime is how long a stream that vanished is left alone before it is made anew. A stream made while the server still
+// deletes its namesake comes up on the old one's files, which then vanish beneath it: it answers no publication any
+// more (nats-server 2.15).
+const goneTime = 250 * time.Millisecond
+
+// remakeStreams makes streams that vanished under way.
+func (b *Bus) remakeStreams(ctx context.Context) error {
+	if !pause(ctx, goneTime) {
+		return ctx.Err()
+	}
+	return b.EnsureStreams(ctx)
+}
+
 func (b *Bus) ensureStream(ctx context.Context, want jetstream.StreamConfig) error {
 	s, err := b.js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -1,0 +1,246 @@
+// Package relay carries what the event store holds to NATS: events to HORCRUX_EVT, each once and in order, and commands
+// that were recorded and not decided to HORCRUX_CMD, again and again. One relay works at a time; the others stand by.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"horcrux/pkg/bus"
+	"horcrux/pkg/events"
+	"horcrux/pkg/eventstore"
+)
+
+// Leader makes one of many processes the one that acts.
+type Leader interface {
+	// Lead waits until this process leads under a name and calls run, with a context that ends with ctx or when the
+	// leadership is lost. It gives the leadership up when run has returned, and returns run's error.
+	Lead(ctx context.Context, name string, run func(context.Context) error) error
+}
+
+// Store is what the relay needs of an eventstore.Store.
+type Store interface {
+	Read(ctx context.Context, after events.Position, opts eventstore.ReadOptions) (eventstore.Page, error)
+	End(ctx context.Context) (events.Position, error)
+	Due(ctx context.Context, at time.Time, limit int) ([]eventstore.Undecided, error)
+	Published(ctx context.Context, command uuid.UUID, next time.Time) error
+}
+
+// Bus is what the relay needs of a *bus.Bus.
+type Bus interface {
+	Tail(ctx context.Context) (bus.Tail, error)
+	PublishEvents(ctx context.Context, after bus.Tail, evs []events.Event, domain func(kind string) string) (bus.Tail, error)
+	Publish(ctx context.Context, cmd events.Command, attempt int) error
+	Nudges() (nudges <-chan struct{}, stop func())
+}
+
+// Options of a relay. Durations that are 0 have the default named.
+type Options struct {
+	Leader Leader
+	Store  Store
+	Bus    Bus
+	// Domain names the service of a kind of stream: "vm" → "compute". It answers for every kind in the store.
+	Domain func(kind string) string
+	// Expire rejects a command whose deadline has passed, so that it is due no more. It is called again after a failure.
+	Expire func(context.Context, events.Command) error
+	Log    *slog.Logger     // nil: slog.Default
+	Clock  func() time.Time // nil: time.Now
+
+	Poll  time.Duration // how often the log is read when nobody nudges: 250 ms
+	Sweep time.Duration // how often undecided commands are looked for: 1 s
+	Check time.Duration // how often the event stream is looked at while nothing happens: 5 s
+	Retry time.Duration // the pause after a failure: 1 s
+}
+
+// leadership is the name under which relays agree on one.
+const leadership = "relay"
+
+// callTime bounds one call of the store or the bus, in which up to bus.MaxEvents events are read or published.
+const callTime = 10 * time.Second
+
+// Status says how the relay does. The errors are nil while all is well.
+type Status struct {
+	Leading  bool
+	Position events.Position // of the last event on the bus, known to a leader
+	Lead     error           // why it cannot lead
+	Events   error           // why events do not get through
+	Sweep    error           // why commands are not published again
+}
+
+// Relay is made by New.
+type Relay struct {
+	Options
+	mu     sync.Mutex
+	status Status
+}
+
+// New returns a relay that does nothing until Run.
+func New(o Options) *Relay {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	for d, v := range map[*time.Duration]time.Duration{
+		&o.Poll: 250 * time.Millisecond, &o.Sweep: time.Second, &o.Check: 5 * time.Second, &o.Retry: time.Second,
+	} {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	return &Relay{Options: o}
+}
+
+// Run relays whenever this process leads, until ctx ends.
+func (r *Relay) Run(ctx context.Context) {
+	for {
+		err := r.Leader.Lead(ctx, leadership, r.lead)
+		r.set(func(s *Status) { *s = Status{Lead: err} })
+		if ctx.Err() != nil {
+			return
+		}
+		r.Log.Warn("relay does not lead any more", "err", err)
+		if !pause(ctx, r.Retry) {
+			return
+		}
+	}
+}
+
+// Status is how the relay does now.
+func (r *Relay) Status() Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+func (r *Relay) set(change func(*Status)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.status)
+}
+
+// lead works until ctx ends or the event stream shows that somebody else works as well.
+func (r *Relay) lead(ctx context.Context) error {
+	r.set(func(s *Status) { *s = Status{Leading: true} })
+	r.Log.Info("relay leads")
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.relayEvents(ctx) })
+	g.Go(func() error { return r.sweepCommands(ctx) })
+	return g.Wait()
+}
+
+// relayEvents tails the store. It takes the end of the stream anew after each failure, for what a failed publication
+// did is not known; and gives up when somebody else has published.
+func (r *Relay) relayEvents(ctx context.Context) error {
+	nudges, stop := r.Bus.Nudges()
+	defer stop()
+	for {
+		err := r.tail(ctx, nudges)
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.set(func(s *Status) { s.Events = err })
+		if errors.Is(err, bus.ErrTailMoved) {
+			return err
+		}
+		r.Log.Error("events are not relayed; trying again", "err", err)
+		if !pause(ctx, r.Retry) {
+			return nil
+		}
+	}
+}
+
+// tail publishes what the store holds behind the end of the stream, and then what is appended. It returns only with an
+// error or when ctx ends.
+func (r *Relay) tail(ctx context.Context, nudges <-chan struct{}) error {
+	end, err := r.end(ctx)
+	if err != nil {
+		return err
+	}
+	poll := time.NewTicker(r.Poll)
+	defer poll.Stop()
+	checked := r.Clock()
+	for {
+		more, err := r.relayPage(ctx, &end)
+		if err != nil {
+			return err
+		}
+		r.set(func(s *Status) { s.Events, s.Position = nil, end.Position })
+		if more {
+			continue
+		}
+		if now := r.Clock(); now.Sub(checked) >= r.Check {
+			checked = now
+			if err := r.check(ctx, end); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-nudges:
+		case <-poll.C:
+		}
+	}
+}
+
+// end reads the end of the stream, which must be a place in this store's log.
+func (r *Relay) end(ctx context.Context) (bus.Tail, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	end, err := r.Bus.Tail(ctx)
+	if err != nil {
+		return end, err
+	}
+	last, err := r.Store.End(ctx)
+	if err != nil {
+		return end, err
+	}
+	if end.Position.Compare(last) > 0 {
+		return end, fmt.Errorf("%s holds events that the store does not: it is another log's, or the store was set back; purge it to have it filled again", events.EventStream)
+	}
+	return end, nil
+}
+
+// relayPage publishes the next events behind end and moves it.
+func (r *Relay) relayPage(ctx context.Context, end *bus.Tail) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	page, err := r.Store.Read(ctx, end.Position, eventstore.ReadOptions{Limit: bus.MaxEvents})
+	if err != nil || len(page.Events) == 0 {
+		return false, err
+	}
+	*end, err = r.Bus.PublishEvents(ctx, *end, page.Events, r.Domain)
+	return page.More, err
+}
+
+// check finds a stream that was lost or purged while there was nothing to publish.
+func (r *Relay) check(ctx context.Context, end bus.Tail) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	now, err := r.Bus.Tail(ctx)
+	if err == nil && now != end {
+		err = bus.ErrTailMoved
+	}
+	return err
+}
+
+// pause waits, or returns false when ctx ends before.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
