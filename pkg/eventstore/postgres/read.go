@@ -150,8 +150,12 @@ func (s *Store) Read(ctx context.Context, after events.Position, opts eventstore
 func readSQL(after events.Position, opts eventstore.ReadOptions) (string, []any) {
 	args := []any{after.Era, after.Tx, after.Seq}
 	var b strings.Builder
+	era := "e.era"
+	if opts.Stream != "" {
+		era = "(e.era + 0)" // no index: a stream is found by its key, however long the log is
+	}
 	b.WriteString(`SELECT ` + columns + ` FROM eventstore.events e
-		WHERE (e.era, e.tx, e.seq) > ($1, $2, $3) AND (e.era, e.tx) < ` + fence)
+		WHERE (` + era + `, e.tx, e.seq) > ($1, $2, $3) AND (` + era + `, e.tx) < ` + fence)
 	where := func(condition string, arg any) {
 		args = append(args, arg)
 		fmt.Fprintf(&b, " AND "+condition, len(args))
@@ -166,7 +170,7 @@ func readSQL(after events.Position, opts eventstore.ReadOptions) (string, []any)
 		where(`e.type LIKE ANY($%d)`, patterns(opts.Types))
 	}
 	args = append(args, opts.PageSize()+1)
-	fmt.Fprintf(&b, " ORDER BY e.era, e.tx, e.seq LIMIT $%d", len(args))
+	fmt.Fprintf(&b, " ORDER BY %s, e.tx, e.seq LIMIT $%d", era, len(args))
 	return b.String(), args
 }
 
