@@ -45,20 +45,16 @@ func (s *Service) perform(ctx context.Context, id uuid.UUID, m vm.Machine) (any,
 }
 
 func (s *Service) define(ctx context.Context, id uuid.UUID, m vm.Machine) (any, error) {
-	accelerator, err := s.Accelerator(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: choose an accelerator: %w", engine.ErrAgain, err)
-	}
 	if d, err := s.Driver.Domain(ctx, id); err == nil && d.Managed {
-		return vm.Defined{NativeID: d.NativeID, Accelerator: string(accelerator)}, nil // by an earlier life of ours
+		return vm.Defined{NativeID: d.NativeID, Accelerator: string(s.Accelerator)}, nil // by an earlier life of ours
 	}
-	d, err := s.Driver.Define(ctx, spec(id, m, accelerator))
+	d, err := s.Driver.Define(ctx, spec(id, m, s.Accelerator))
 	if errors.Is(err, hypervisor.ErrAlreadyExists) {
 		p := problem.New(problem.NameTaken, "the hypervisor has a machine of that name which is not ours")
 		p.Fields = []problem.Field{{Field: "name", Detail: "is taken at the hypervisor"}}
 		return nil, fmt.Errorf("%w: %w", p, err)
 	}
-	return vm.Defined{NativeID: d.NativeID, Accelerator: string(accelerator)}, driverError(err)
+	return vm.Defined{NativeID: d.NativeID, Accelerator: string(s.Accelerator)}, driverError(err)
 }
 
 func (s *Service) update(ctx context.Context, id uuid.UUID, u wire.UpdateData) error {

@@ -26,8 +26,8 @@ type Options struct {
 	Store  eventstore.Store
 	Bus    engine.Bus
 	Driver hypervisor.Driver
-	// Accelerator says how guests run. It may take as long as a probe the first time.
-	Accelerator func(context.Context) (hypervisor.Accelerator, error)
+	// Accelerator is how guests run here.
+	Accelerator hypervisor.Accelerator
 	// ImageDirs are where kernels, initrds, ISOs and images may lie. Absolute paths.
 	ImageDirs []string
 	Log       *slog.Logger

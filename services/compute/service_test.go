@@ -68,7 +68,7 @@ func (n *node) run() {
 	driver := n.h.Driver()
 	s := compute.New(compute.Options{
 		Node: n.id, Store: n.store, Bus: n.bus, Driver: driver, ImageDirs: []string{n.images}, Log: slog.New(slog.DiscardHandler),
-		Accelerator: func(context.Context) (hypervisor.Accelerator, error) { return hypervisor.TCG, nil },
+		Accelerator: hypervisor.TCG,
 	})
 	var wg sync.WaitGroup
 	wg.Go(func() {

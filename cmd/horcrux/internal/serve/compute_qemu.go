@@ -5,9 +5,11 @@ package serve
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"horcrux/services/compute"
 	"horcrux/services/compute/hypervisor"
+	"horcrux/services/compute/hypervisor/accel"
 	"horcrux/services/compute/hypervisor/libvirt"
 	"horcrux/services/compute/hypervisor/libvirt/libvirtd"
 )
@@ -22,8 +24,18 @@ func (s *server) compute(ctx context.Context) error {
 	if !s.serves(compute.Domain) {
 		return nil
 	}
-	accelerator := hypervisor.TCG
-	uri, err := s.libvirt(ctx, accelerator)
+	if s.config.Accelerator == "auto" {
+		fmt.Fprintln(s.out, "finding out whether KVM works here; the first time this can take half a minute")
+	}
+	how, err := accel.Probe(ctx, accel.Options{
+		Override: s.config.Accelerator, Kernels: s.imageDirs(), CacheFile: filepath.Join(s.dir.Root, "accelerator.json"),
+		Logger: s.log.With("part", "accelerator"),
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "guests run with %s: %s\n", how.Accelerator, how.Reason)
+	uri, err := s.libvirt(ctx, how.Accelerator)
 	if err != nil {
 		return err
 	}
@@ -34,7 +46,7 @@ func (s *server) compute(ctx context.Context) error {
 	s.stack.push("libvirt connection", func(context.Context) error { return driver.Close() })
 	svc := compute.New(compute.Options{
 		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
-		Accelerator: func(context.Context) (hypervisor.Accelerator, error) { return accelerator, nil },
+		Accelerator: how.Accelerator,
 	})
 	s.stack.run(compute.Domain, svc.Run)
 	s.ready["hypervisor"] = svc.Ready
