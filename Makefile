@@ -32,7 +32,7 @@ build: ## make bin/horcrux
 	@build/setup build
 	tags=$$(build/tags "$(USE)")
 	case $$tags in *with_*) cgo=1 ;; *) cgo=0 ;; esac
-	CGO_ENABLED=$$cgo go build -trimpath -tags "$$tags" -ldflags "-s -w -X main.version=$(VERSION)" -o bin/horcrux ./cmd/horcrux
+	CGO_ENABLED=$$cgo go build -trimpath -tags "$$tags" -ldflags "-s -w -X horcrux/cmd/horcrux/internal/build.Version=$(VERSION)" -o bin/horcrux ./cmd/horcrux
 	echo "bin/horcrux $(VERSION)$${tags:+ ($$tags)}"
 
 .PHONY: run
