@@ -33,8 +33,8 @@ type Instance struct {
 	Dir  string   // data dir
 	Args []string // of serve, besides the data dir
 	Env  []string // besides the environment
-	// Check sees every answer; nil for none.
-	Check func(*http.Request, []byte, *http.Response, []byte) error
+	// Check sees every answer, whose body can be read; nil for none. What it fails with, the request fails with.
+	Check func(*http.Request, *http.Response) error
 
 	HTTP *http.Client
 
@@ -264,7 +264,8 @@ func (i *Instance) Try(method, path string, body any, header ...string) (Answer,
 		return Answer{}, err
 	}
 	if i.Check != nil {
-		if err := i.Check(req, b, res, out); err != nil {
+		res.Body = io.NopCloser(bytes.NewReader(out))
+		if err := i.Check(req, res); err != nil {
 			return Answer{}, fmt.Errorf("%s %s is not as the contract says: %w\n%s", method, path, err, out)
 		}
 	}

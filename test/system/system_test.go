@@ -13,6 +13,7 @@ import (
 	"github.com/digitalocean/go-libvirt/socket/dialers"
 	"github.com/google/uuid"
 
+	"horcrux/pkg/openapi/openapitest"
 	"horcrux/test/instance"
 )
 
@@ -33,13 +34,21 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// qemuInstance is an instance with a libvirtd of its own.
+// qemuInstance is an instance with a libvirtd of its own. Every answer of it is held against the OpenAPI document.
 func qemuInstance(t *testing.T) *instance.Instance {
+	t.Helper()
+	return newInstance(t, binary, "--libvirt-private", "yes", "--accelerator", "tcg")
+}
+
+// newInstance is an instance of a binary, on a free port, that is not running.
+func newInstance(t *testing.T, binary string, args ...string) *instance.Instance {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("starts daemons")
 	}
-	return instance.New(t, binary, "--listen", "127.0.0.1:0", "--libvirt-private", "yes", "--accelerator", "tcg")
+	i := instance.New(t, binary, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+	i.Check = openapitest.Load(t).CheckAnswer
+	return i
 }
 
 // effects are what libvirt said happened to a domain.
