@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // serve answers on the socket of a data dir with one handler for each call, the last one for all that follow.
 func serve(t *testing.T, answers ...http.HandlerFunc) (*Client, func() int) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "hx") // a socket's path must be short
+	dir, err := os.MkdirTemp("", "hxclient") // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,9 +184,6 @@ func TestTLSWithTheInstallationsAuthority(t *testing.T) {
 	defer s.Close()
 	dir := t.TempDir()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
-	if err := os.Mkdir(filepath.Join(dir, "tls"), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	if err := os.WriteFile(filepath.Join(dir, caFile), ca, 0o600); err != nil {
 		t.Fatal(err)
 	}

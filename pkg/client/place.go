@@ -19,7 +19,7 @@ import (
 type Place struct {
 	URL     string // https://host:8006; "" for the socket of DataDir
 	Token   string // bearer token for URL
-	DataDir string // has the socket and tls/ca.pem, which is trusted besides the system's authorities
+	DataDir string // has the socket and ca.pem, which is trusted besides the system's authorities
 	// Wrap, if not nil, is put around the transport; tests look at the exchanges there.
 	Wrap func(http.RoundTripper) http.RoundTripper
 }
@@ -29,7 +29,7 @@ var ErrNoServer = errors.New("no server found: start one with horcrux serve, or 
 
 const (
 	socketName = "api.sock"
-	caFile     = "tls/ca.pem"
+	caFile     = "ca.pem"
 )
 
 // dataDirs are looked at in this order when the environment names none.

@@ -26,6 +26,7 @@ func TestOutput(t *testing.T) {
 	show := answer("GET /api/vms/web-1", 200, aVM("web-1", vm.StateRunning))
 	history := answer("GET /api/vms/web-1/history", 200, onePage(
 		openapi.HistoryEntry{Position: "AAEB", Version: 1, Time: noon, Type: "vm.create_requested", Actor: "uid:0", Before: map[string]any{}, After: map[string]any{"state": "creating"}},
+		openapi.HistoryEntry{Position: "AAEB", Version: 2, Time: noon, Type: "vm.define_requested", Actor: "uid:0", Before: map[string]any{}, After: map[string]any{}},
 		openapi.HistoryEntry{
 			Position: "AAEC", Version: 2, Time: noon, Type: "vm.updated", Actor: "token:admin", Reason: ref("ticket 7"),
 			Before: map[string]any{"tags": []string{}, "autostart": false, "version": 1}, After: map[string]any{"tags": []string{"web"}, "autostart": true, "version": 2},

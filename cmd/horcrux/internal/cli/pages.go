@@ -86,7 +86,7 @@ var bookkeeping = map[string]bool{"version": true, "updated_at": true, "observed
 
 // changed says what an event changed in an object: "state=stopped → starting".
 func changed(e openapi.HistoryEntry) string {
-	if len(e.Before) == 0 {
+	if e.Version == 1 {
 		return "new"
 	}
 	var parts []string
