@@ -166,6 +166,7 @@ func BenchmarkLag(b *testing.B) {
 	b.ReportMetric(float64(median.Microseconds()), "commit-p50-µs")
 	b.ReportMetric(float64(lags[len(lags)/2].Microseconds()), "lag-p50-µs")
 	b.ReportMetric(float64(p99.Microseconds()), "lag-p99-µs")
+	b.ReportMetric(float64(commits[len(commits)*99/100].Microseconds()), "commit-p99-µs")
 }
 
 // BenchmarkList compares a page of 100 of 10,000 with the bare SQL through the same pool.

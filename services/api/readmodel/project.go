@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"horcrux/pkg/events"
 	"horcrux/pkg/eventstore"
@@ -147,45 +148,40 @@ func (s *progress) fold(ctx context.Context, db querier, page []events.Event) er
 	return nil
 }
 
-// write stores rows and checkpoints, unless another gateway was faster. The rows can be made anew from the log, so
-// their commit need not wait for the disk.
+// write stores rows and checkpoints, unless another gateway was faster, in one round trip: a batch is a transaction.
+// The rows can be made anew from the log, so the commit need not wait for the disk.
 func (m *Model) write(ctx context.Context, steps []*progress, rows *columns) error {
-	tx, err := m.Pool.Begin(ctx)
-	if err != nil {
-		return fmt.Errorf("write views: %w", err)
+	var to, from places
+	kinds, gens := make([]string, len(steps)), make([]int64, len(steps))
+	for i, s := range steps {
+		kinds[i], gens[i] = s.resource.Kind, s.gen
+		to.add(s.to)
+		from.add(s.stored)
 	}
-	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // after Commit it has nothing to do
 	batch := &pgx.Batch{}
 	batch.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
-	for _, s := range steps {
-		batch.Queue(advance, s.resource.Kind, s.gen, s.to.Era, int64(s.to.Tx), s.to.Seq,
-			s.stored.Era, int64(s.stored.Tx), s.stored.Seq)
-	}
+	batch.Queue(`SELECT api.advance($1, $2, $3, $4, $5, $6, $7, $8)`,
+		kinds, gens, to.eras, to.txs, to.seqs, from.eras, from.txs, from.seqs)
 	if len(rows.ids) > 0 {
 		batch.Queue(upsert, rows.args()...)
 	}
-	results := tx.SendBatch(ctx, batch)
-	if _, err := results.Exec(); err != nil {
-		return errors.Join(fmt.Errorf("write views: %w", err), results.Close())
-	}
-	for range steps {
-		tag, err := results.Exec()
-		if err == nil && tag.RowsAffected() == 0 {
-			err = errOvertaken
-		}
-		if err != nil {
-			return errors.Join(fmt.Errorf("move checkpoint: %w", err), results.Close())
-		}
-	}
-	if err := results.Close(); err != nil {
-		return fmt.Errorf("write views: %w", err)
-	}
-	if err := tx.Commit(ctx); err != nil {
+	err := m.Pool.SendBatch(ctx, batch).Close()
+	var pg *pgconn.PgError
+	switch {
+	case errors.As(err, &pg) && pg.Code == "HX001":
+		return errOvertaken
+	case err != nil:
 		return fmt.Errorf("write views: %w", err)
 	}
 	return nil
 }
 
-// advance moves a checkpoint that is still where it was.
-const advance = `UPDATE api.projections SET era = $3, tx = $4, seq = $5
-	WHERE kind = $1 AND gen = $2 AND (era, tx, seq) = ($6, $7, $8)`
+// places are positions, column by column.
+type places struct {
+	eras      []int16
+	txs, seqs []int64
+}
+
+func (p *places) add(pos events.Position) {
+	p.eras, p.txs, p.seqs = append(p.eras, pos.Era), append(p.txs, int64(pos.Tx)), append(p.seqs, pos.Seq)
+}
