@@ -15,7 +15,7 @@ import (
 type InUseError struct {
 	Root string
 	Run  string // where its sockets are
-	Pid  int // 0 when the holder has not written it yet
+	Pid  int    // 0 when the holder has not written it yet
 }
 
 func (e *InUseError) Error() string {
