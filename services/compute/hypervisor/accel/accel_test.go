@@ -43,6 +43,7 @@ func setup(t *testing.T, play string) Options {
 	t.Helper()
 	dir := t.TempDir()
 	t.Setenv(fakeEnv, play)
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // the race detector's pause at each exit is a second
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -162,9 +163,12 @@ func withLogger(o Options) Options {
 
 // The probe's guest comes up on a real kernel and a real QEMU without KVM: a silence with it is KVM's fault.
 func TestGuestReachesUserSpace(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: boots a guest")
+	}
 	qemu, err := exec.LookPath("qemu-system-x86_64")
 	if err != nil {
-		t.Skip(err)
+		t.Skipf("real: qemu: %v", err)
 	}
 	o := Options{QEMU: qemu, Timeout: time.Minute}
 	if err := boot(t.Context(), o, guest.Kernel(t), "-accel", "tcg"); err != nil {
@@ -174,6 +178,9 @@ func TestGuestReachesUserSpace(t *testing.T) {
 
 // Whatever this machine can do, the answer is one of the two, with a reason.
 func TestProbeOfThisMachine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: boots a guest")
+	}
 	r, err := Probe(t.Context(), Options{Kernels: []string{guest.Kernel(t)}})
 	if err != nil || r.Reason == "" || r.Accelerator != hypervisor.KVM && r.Accelerator != hypervisor.TCG {
 		t.Fatalf("%+v, %v", r, err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -42,8 +43,14 @@ func shortDir(t *testing.T) string {
 // start runs a private daemon for the length of the test.
 func start(t *testing.T) *libvirtd.Daemon {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("short: starts a daemon")
+	}
 	if os.Geteuid() != 0 {
-		t.Skip("a daemon with mounts of its own needs root")
+		t.Skip("real: libvirt: a daemon with mounts of its own needs root")
+	}
+	if _, err := exec.LookPath("libvirtd"); err != nil {
+		t.Skipf("real: libvirt: %v", err)
 	}
 	dir := shortDir(t)
 	d, err := libvirtd.Start(t.Context(), libvirtd.Options{
@@ -53,13 +60,29 @@ func start(t *testing.T) *libvirtd.Daemon {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
+		destroyAll(ctx, t, d.URI())
 		if err := d.Stop(ctx); err != nil {
 			t.Error(err)
 		}
 	})
 	return d
+}
+
+// destroyAll leaves no guest behind, whatever the test did.
+func destroyAll(ctx context.Context, t *testing.T, uri string) {
+	drv := open(t, uri)
+	defer drv.Close()
+	all, err := drv.Domains(ctx)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, dom := range all {
+		if err := drv.Destroy(ctx, dom.ID); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func open(t *testing.T, uri string) *libvirt.Driver {

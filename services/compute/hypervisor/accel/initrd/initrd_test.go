@@ -3,13 +3,12 @@ package initrd_test
 import (
 	"bytes"
 	"debug/elf"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
-
-	"os"
 
 	"horcrux/services/compute/hypervisor/accel/initrd"
 )
@@ -62,7 +61,7 @@ func unpack(t *testing.T, archive []byte) map[string][]byte {
 	t.Helper()
 	path, err := exec.LookPath("cpio")
 	if err != nil {
-		t.Skip("no cpio here")
+		t.Skipf("real: kernel: %v", err)
 	}
 	dir := t.TempDir()
 	list := exec.CommandContext(t.Context(), path, "-it", "--quiet")

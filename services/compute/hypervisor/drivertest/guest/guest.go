@@ -67,7 +67,7 @@ func files(t testing.TB) []string {
 	if errors.Is(err, errNotDebian) {
 		host, _ := filepath.Glob("/boot/vmlinuz*") // fails only for a bad pattern
 		if len(host) == 0 {
-			t.Skipf("no guest kernel: set %s", kernelEnv)
+			t.Skipf("real: kernel: no apt, nothing in /boot: set %s", kernelEnv)
 		}
 		return host[:1]
 	}
