@@ -59,7 +59,7 @@ func (s *Service) prepareCreate(ctx context.Context, cmd events.Command, decoded
 	if c.data.Node != nil && *c.data.Node != s.Node {
 		refuse("node", "is not a node of this installation")
 	}
-	c.Spec.Disks = append([]wire.Disk(nil), c.Spec.Disks...)
+	c.Spec.Disks = append([]wire.Disk{}, c.Spec.Disks...) // an empty list, not null, where there are none
 	for i := range c.Spec.Disks {
 		d := &c.Spec.Disks[i]
 		at := fmt.Sprintf("disks[%d].", i)
