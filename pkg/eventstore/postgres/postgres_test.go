@@ -1,6 +1,7 @@
 package postgres_test
 
 import (
+	"context"
 	"log/slog"
 	"testing"
 	"time"
@@ -23,7 +24,9 @@ func TestStore(t *testing.T) {
 func open(t testing.TB, dsn string, opts postgres.Options) *postgres.Store {
 	t.Helper()
 	opts.Logger = slog.New(slog.DiscardHandler)
-	s, err := postgres.Open(t.Context(), dsn, opts)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, err := postgres.Open(ctx, dsn, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
