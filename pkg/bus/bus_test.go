@@ -109,6 +109,12 @@ func stream(t testing.TB, nc *nats.Conn, name string) *jetstream.StreamInfo {
 	return s.CachedInfo()
 }
 
+// queued is how many commands are in the stream. (One message more lies there for ever.)
+func queued(t testing.TB, nc *nats.Conn) uint64 {
+	t.Helper()
+	return stream(t, nc, events.CommandStream).State.Msgs - 1
+}
+
 func deleteStream(t testing.TB, nc *nats.Conn, name string) {
 	t.Helper()
 	js, err := jetstream.New(nc)
@@ -157,7 +163,7 @@ func TestAsk(t *testing.T) {
 		if _, err := b.Ask(within(t, 50*time.Millisecond), command(uuid.New())); !errors.Is(err, bus.ErrNoDecision) {
 			t.Fatalf("Ask: %v", err)
 		}
-		if n := stream(t, bustest.Conn(t, s), events.CommandStream).State.Msgs; n != 1 {
+		if n := queued(t, bustest.Conn(t, s)); n != 1 {
 			t.Fatalf("%d commands in the stream, want the one that nobody took", n)
 		}
 	})
@@ -218,7 +224,7 @@ func TestAsk(t *testing.T) {
 		var got seen
 		consume(t, b, got.accept)
 		eventually(t, "handled", func() bool { return got.count(cmd.ID) == 1 })
-		eventually(t, "acknowledged", func() bool { return stream(t, nc, events.CommandStream).State.Msgs == 0 })
+		eventually(t, "acknowledged", func() bool { return queued(t, nc) == 0 })
 		if n, _, err := sub.Pending(); err != nil || n != 0 {
 			t.Fatalf("%d replies on a subject that is no inbox, %v", n, err)
 		}
@@ -234,13 +240,14 @@ func TestSameAttemptIsSwallowed(t *testing.T) {
 	consume(t, b, got.accept)
 	cmd := command(uuid.New())
 
+	before := stream(t, nc, events.CommandStream).State.LastSeq
 	publish(t, b, cmd, 0)
 	eventually(t, "consumed", func() bool {
-		return got.count(cmd.ID) == 1 && stream(t, nc, events.CommandStream).State.Msgs == 0
+		return got.count(cmd.ID) == 1 && queued(t, nc) == 0
 	})
 	publish(t, b, cmd, 0)
-	if last := stream(t, nc, events.CommandStream).State.LastSeq; last != 1 {
-		t.Fatalf("the stream took %d messages, want the second swallowed", last)
+	if n := stream(t, nc, events.CommandStream).State.LastSeq - before; n != 1 {
+		t.Fatalf("the stream took %d messages, want the second swallowed", n)
 	}
 	publish(t, b, cmd, 1)
 	eventually(t, "the next attempt arrives", func() bool { return got.count(cmd.ID) == 2 })
@@ -294,12 +301,35 @@ func TestStreams(t *testing.T) {
 			t.Fatalf("subjects %v, %d bytes", cfg.Subjects, cfg.MaxBytes)
 		}
 	})
+	t.Run("KeeperLaidOnce", func(t *testing.T) {
+		s := bustest.Server(t)
+		b, nc := bustest.On(t, s, bus.Options{}), bustest.Conn(t, s)
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := b.EnsureStreams(within(t, 5*time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			if n := stream(t, nc, events.CommandStream).State.Msgs; n != 1 {
+				t.Fatalf("%d messages in a queue without commands, want 1", n)
+			}
+			st, err := js.Stream(within(t, 5*time.Second), events.CommandStream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := st.Purge(within(t, 5*time.Second)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 	t.Run("RemadeByPublish", func(t *testing.T) {
 		s := bustest.Server(t)
 		b, nc := bustest.On(t, s, bus.Options{}), bustest.Conn(t, s)
 		deleteStream(t, nc, events.CommandStream)
 		publish(t, b, command(uuid.New()), 0)
-		if n := stream(t, nc, events.CommandStream).State.Msgs; n != 1 {
+		if n := queued(t, nc); n != 1 {
 			t.Fatalf("%d messages", n)
 		}
 	})
@@ -341,10 +371,5 @@ func TestNudges(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := there.Ask(within(t, 20*time.Millisecond), command(uuid.New())); !errors.Is(err, bus.ErrNoDecision) {
-		t.Fatal(err)
-	}
-	if len(nudged) > 1 {
-		t.Fatalf("%d nudges wait", len(nudged))
-	}
+	eventually(t, "one of them waits", func() bool { return len(nudged) == 1 })
 }

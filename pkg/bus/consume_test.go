@@ -156,7 +156,7 @@ func TestPoison(t *testing.T) {
 				t.Errorf("dead letter: %+v", l)
 			}
 			nc := bustest.Conn(t, s)
-			eventually(t, "off the queue", func() bool { return stream(t, nc, events.CommandStream).State.Msgs == 0 })
+			eventually(t, "off the queue", func() bool { return queued(t, nc) == 0 })
 
 			cured.Store(true)
 			if err := b.Retry(within(t, 5*time.Second), l.Seq); err != nil {
@@ -261,7 +261,7 @@ func TestSlowHandlerIsNotDoubled(t *testing.T) {
 	publish(t, b, first, 0)
 	publish(t, b, second, 0)
 	nc := bustest.Conn(t, s)
-	eventually(t, "both acknowledged", func() bool { return stream(t, nc, events.CommandStream).State.Msgs == 0 })
+	eventually(t, "both acknowledged", func() bool { return queued(t, nc) == 0 })
 	if got.count(first.ID) != 1 || got.count(second.ID) != 1 {
 		t.Fatalf("handled %d and %d times", got.count(first.ID), got.count(second.ID))
 	}

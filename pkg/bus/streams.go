@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"horcrux/pkg/events"
@@ -23,7 +24,7 @@ var streams = []jetstream.StreamConfig{
 		Retention:   jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
 		// When it is full a publication fails, and the command is swept later. What is older than a day has been
 		// swept many times or is decided.
-		Discard: jetstream.DiscardNew, MaxBytes: 256 << 20, MaxAge: 24 * time.Hour, Duplicates: dedupe,
+		Discard: jetstream.DiscardNew, MaxBytes: 256 << 20, MaxAge: 24 * time.Hour, Duplicates: dedupe, AllowMsgTTL: true,
 	},
 	{
 		Name: events.EventStream, Subjects: []string{events.AllEvents},
@@ -52,7 +53,29 @@ func (b *Bus) EnsureStreams(ctx context.Context) error {
 			return fmt.Errorf("stream %s: %w", want.Name, err)
 		}
 	}
+	if err := b.ensureKeeper(ctx); err != nil {
+		return fmt.Errorf("stream %s: %w", events.CommandStream, err)
+	}
 	return nil
+}
+
+// keeperSubject is of no service's domain.
+const keeperSubject = "horcrux.v1.cmd.-.-.-.-.keep"
+
+// ensureKeeper lays a message that nobody consumes into the command stream. Without it each command that leaves the
+// queue empty costs the server a file made and a file removed, which takes longer than all the rest of the way.
+func (b *Bus) ensureKeeper(ctx context.Context) error {
+	s, err := b.js.Stream(ctx, events.CommandStream)
+	if err != nil {
+		return err
+	}
+	if _, err := s.GetLastMsgForSubject(ctx, keeperSubject); !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return err
+	}
+	m := nats.NewMsg(keeperSubject)
+	m.Header.Set(jetstream.MsgTTLHeader, "never") // past the stream's age as well
+	_, err = b.js.PublishMsg(ctx, m, jetstream.WithExpectStream(events.CommandStream))
+	return err
 }
 
 // goneTime is how long a stream that vanished is left alone before it is made anew. A stream made while the server still
@@ -82,12 +105,12 @@ func (b *Bus) ensureStream(ctx context.Context, want jetstream.StreamConfig) err
 	}
 	have := s.CachedInfo().Config
 	if slices.Equal(have.Subjects, want.Subjects) && have.Retention == want.Retention && have.Discard == want.Discard &&
-		have.Duplicates == want.Duplicates && have.AllowDirect == want.AllowDirect {
+		have.Duplicates == want.Duplicates && have.AllowDirect == want.AllowDirect && have.AllowMsgTTL == want.AllowMsgTTL {
 		return nil
 	}
 	b.Log.Warn("mending a stream", "stream", want.Name)
 	have.Subjects, have.Retention, have.Discard = want.Subjects, want.Retention, want.Discard
-	have.Duplicates, have.AllowDirect = want.Duplicates, want.AllowDirect
+	have.Duplicates, have.AllowDirect, have.AllowMsgTTL = want.Duplicates, want.AllowDirect, want.AllowMsgTTL
 	_, err = b.js.UpdateStream(ctx, have)
 	return err
 }

@@ -68,9 +68,13 @@ func Start(o Options) (*Server, error) {
 	s.SetLoggerV2(logger, o.Log.Enabled(context.Background(), levelTrace), false, false)
 	s.Start()
 	srv := &Server{server: s, log: o.Log}
-	if !s.ReadyForConnections(startTime) || !s.JetStreamEnabled() {
+	if why := logger.fatal.Load(); why != nil {
 		srv.Shutdown()
-		return nil, fmt.Errorf("nats server: not ready: %s", logger.reason())
+		return nil, fmt.Errorf("nats server: %s", why)
+	}
+	if !s.ReadyForConnections(startTime) {
+		srv.Shutdown()
+		return nil, fmt.Errorf("nats server: takes no connection after %s", startTime)
 	}
 	return srv, nil
 }
@@ -97,7 +101,7 @@ const levelTrace = slog.LevelDebug - 4
 // logger passes the server's log on.
 type logger struct {
 	log   *slog.Logger
-	fatal atomic.Value // string: why the server cannot run
+	fatal atomic.Value // string: why the server could not start
 }
 
 func (l *logger) line(level slog.Level, format string, args []any) {
@@ -106,20 +110,13 @@ func (l *logger) line(level slog.Level, format string, args []any) {
 	}
 }
 
-func (l *logger) reason() string {
-	if why, ok := l.fatal.Load().(string); ok {
-		return why
-	}
-	return "no connection within " + startTime.String()
-}
-
 func (l *logger) Noticef(format string, args ...any) { l.line(slog.LevelDebug, format, args) }
 func (l *logger) Warnf(format string, args ...any)   { l.line(slog.LevelWarn, format, args) }
 func (l *logger) Errorf(format string, args ...any)  { l.line(slog.LevelError, format, args) }
 func (l *logger) Debugf(format string, args ...any)  { l.line(levelTrace, format, args) }
 func (l *logger) Tracef(format string, args ...any)  { l.line(levelTrace, format, args) }
 
-// Fatalf does not end the process: Start finds the server not ready and returns what was said here.
+// Fatalf does not end the process: Start returns what was said here.
 func (l *logger) Fatalf(format string, args ...any) {
 	l.fatal.Store(fmt.Sprintf(format, args...))
 	l.line(slog.LevelError, format, args)
