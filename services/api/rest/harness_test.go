@@ -172,6 +172,33 @@ func serveWidgets(t *testing.T) func(*Options) {
 	}
 }
 
+// caughtUp waits until the read model has everything that is recorded.
+func (w *world) caughtUp() {
+	w.t.Helper()
+	end, err := w.store.End(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.model.Wait(ctx, operation.Kind, end); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// unwatched waits until the server has noticed that all event streams are closed.
+func (w *world) unwatched() {
+	w.t.Helper()
+	for range cap(w.server.watchers) { // a place is free once its stream has ended
+		select {
+		case w.server.watchers <- struct{}{}:
+			defer func() { <-w.server.watchers }()
+		case <-time.After(20 * time.Second):
+			w.t.Fatal("an event stream does not end")
+		}
+	}
+}
+
 // response is an answer that has been read.
 type response struct {
 	t      *testing.T

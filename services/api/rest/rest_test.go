@@ -124,6 +124,7 @@ func TestOperations(t *testing.T) {
 	w := newWorld(t)
 	op := w.post("/api/vms?wait=10", `{"name":"a"}`).is(200).operation()
 	w.post("/api/vms?wait=10", `{"name":"a"}`).problem(problem.NameTaken)
+	w.caughtUp()
 	for query, want := range map[string]int{
 		"":                                    2,
 		"?state=failed":                       1,
@@ -285,11 +286,26 @@ func TestFollow(t *testing.T) {
 			t.Errorf("%s", kind)
 		}
 	})
+	t.Run("SlowWatcherHoldsUpNobody", func(t *testing.T) {
+		slow := w.follow("/api/events") // and never reads
+		defer slow.stop()
+		quick := w.follow("/api/events?type=vm.updated")
+		defer quick.stop()
+		text := strings.Repeat("x", 4096)
+		for i := range 40 {
+			w.call("PATCH", "/api/vms/a", `{"description":"`+text+`"}`).is(202)
+			if _, kind := quick.next(); kind != "vm.updated" {
+				t.Fatalf("event %d: %s", i, kind)
+			}
+		}
+	})
 	t.Run("TooMany", func(t *testing.T) {
+		w.unwatched()
 		one, two := w.follow("/api/events"), w.follow("/api/events")
 		w.call("GET", "/api/events", "", header{"Accept": "text/event-stream"}).problem(problem.TooManyRequests)
 		one.stop()
 		two.stop()
+		w.unwatched()
 	})
 	t.Run("PositionGone", func(t *testing.T) {
 		w.call("GET", "/api/events?after="+events.Position{Era: 9, Tx: 1, Seq: 1}.String(), "", header{"Accept": "text/event-stream"}).
