@@ -92,6 +92,30 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// ListDeadLetters Commands that no service could handle, the oldest first
+	//
+	// Corresponds with GET /api/dead-letters (the `ListDeadLetters` operationId).
+	ListDeadLetters(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DropDeadLetter Give a dead letter up
+	//
+	// Answered at once. The operation of its command fails with `dropped`; the answer is what was dropped.
+	//
+	// Corresponds with DELETE /api/dead-letters/{sequence} (the `DropDeadLetter` operationId).
+	DropDeadLetter(ctx context.Context, sequence Sequence, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetDeadLetter Show a dead letter
+	//
+	// Corresponds with GET /api/dead-letters/{sequence} (the `GetDeadLetter` operationId).
+	GetDeadLetter(ctx context.Context, sequence Sequence, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RetryDeadLetter Publish the command of a dead letter again
+	//
+	// Answered at once with what was published. A letter that holds no command is 409.
+	//
+	// Corresponds with POST /api/dead-letters/{sequence}/retry (the `RetryDeadLetter` operationId).
+	RetryDeadLetter(ctx context.Context, sequence Sequence, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetDocs This document as a page
 	//
 	// Corresponds with GET /api/docs (the `GetDocs` operationId).
@@ -320,6 +344,70 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /readyz (the `GetReadiness` operationId).
 	GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// ListDeadLetters Commands that no service could handle, the oldest first
+//
+// Corresponds with GET /api/dead-letters (the `ListDeadLetters` operationId).
+func (c *API) ListDeadLetters(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListDeadLettersRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DropDeadLetter Give a dead letter up
+//
+// Answered at once. The operation of its command fails with `dropped`; the answer is what was dropped.
+//
+// Corresponds with DELETE /api/dead-letters/{sequence} (the `DropDeadLetter` operationId).
+func (c *API) DropDeadLetter(ctx context.Context, sequence Sequence, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDropDeadLetterRequest(c.Server, sequence)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDeadLetter Show a dead letter
+//
+// Corresponds with GET /api/dead-letters/{sequence} (the `GetDeadLetter` operationId).
+func (c *API) GetDeadLetter(ctx context.Context, sequence Sequence, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDeadLetterRequest(c.Server, sequence)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RetryDeadLetter Publish the command of a dead letter again
+//
+// Answered at once with what was published. A letter that holds no command is 409.
+//
+// Corresponds with POST /api/dead-letters/{sequence}/retry (the `RetryDeadLetter` operationId).
+func (c *API) RetryDeadLetter(ctx context.Context, sequence Sequence, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRetryDeadLetterRequest(c.Server, sequence)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // GetDocs This document as a page
@@ -919,6 +1007,135 @@ func (c *API) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// NewListDeadLettersRequest constructs an http.Request for the ListDeadLetters method
+func NewListDeadLettersRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/dead-letters")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDropDeadLetterRequest constructs an http.Request for the DropDeadLetter method
+func NewDropDeadLetterRequest(server string, sequence Sequence) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sequence", sequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/dead-letters/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDeadLetterRequest constructs an http.Request for the GetDeadLetter method
+func NewGetDeadLetterRequest(server string, sequence Sequence) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sequence", sequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/dead-letters/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRetryDeadLetterRequest constructs an http.Request for the RetryDeadLetter method
+func NewRetryDeadLetterRequest(server string, sequence Sequence) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "sequence", sequence, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "integer", Format: "int64"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/dead-letters/%s/retry", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
 }
 
 // NewGetDocsRequest constructs an http.Request for the GetDocs method

@@ -99,6 +99,30 @@ const (
 // Backend defines model for Backend.
 type Backend string
 
+// DeadLetter A message that no service could handle
+type DeadLetter struct {
+	// At When it was given up
+	At        time.Time  `json:"at"`
+	Command   *uuid.UUID `json:"command"`
+	Detail    string     `json:"detail"`
+	Operation *uuid.UUID `json:"operation"`
+
+	// Reason `deliveries` or `undecodable`
+	Reason   string `json:"reason"`
+	Sequence int64  `json:"sequence"`
+
+	// Subject Where it was published
+	Subject string `json:"subject"`
+
+	// Type Of its command, such as `vm.start`; null when it holds none
+	Type *string `json:"type"`
+}
+
+// DeadLetterList defines model for DeadLetterList.
+type DeadLetterList struct {
+	Items []DeadLetter `json:"items"`
+}
+
 // Dependency defines model for Dependency.
 type Dependency struct {
 	// Detail What is wrong and how to mend it; empty when ready
@@ -488,6 +512,9 @@ type Reason = string
 
 // Search defines model for Search.
 type Search = string
+
+// Sequence defines model for Sequence.
+type Sequence = int64
 
 // Sort defines model for Sort.
 type Sort = string

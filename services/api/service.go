@@ -19,9 +19,9 @@ import (
 	"horcrux/pkg/events/pool"
 	"horcrux/pkg/events/vm"
 	"horcrux/pkg/events/volume"
-	"horcrux/pkg/eventstore"
 	"horcrux/pkg/openapi"
 	"horcrux/services/api/access"
+	"horcrux/services/api/deadletter"
 	"horcrux/services/api/listen"
 	"horcrux/services/api/readmodel"
 	"horcrux/services/api/rest"
@@ -32,10 +32,16 @@ import (
 // OpenAPI document, and with one method for each of its routes in package rest.
 var Resources = []*events.Resource{&vm.Resource, &pool.Resource, &volume.Resource}
 
+// Bus is what the gateway needs of the bus.
+type Bus interface {
+	submit.Asker
+	deadletter.Bus
+}
+
 // Options of New.
 type Options struct {
-	Store   eventstore.Store
-	Bus     submit.Asker
+	Store   deadletter.Store
+	Bus     Bus
 	Wake    <-chan struct{} // something was appended
 	Pool    *pgxpool.Pool   // for the gateway's own tables
 	DataDir string          // for the first token and the certificates
@@ -90,7 +96,8 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 	s.submit = submit.New(submit.Options{Store: o.Store, Bus: o.Bus, Model: s.model, Log: o.Log, Deadline: o.Deadline})
 	s.server, err = rest.New(rest.Options{
 		Submit: s.submit, Model: s.model, Store: o.Store, Resources: Resources, Authenticate: tokens.Authenticate, Log: o.Log,
-		Ready: o.Ready, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Node: o.Node,
+		DeadLetters: deadletter.Office{Bus: o.Bus, Store: o.Store, Clock: time.Now},
+		Ready:       o.Ready, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Node: o.Node,
 	})
 	return s, err
 }

@@ -35,7 +35,7 @@ func (e exit) Run() int { return e() }
 func TestMain(m *testing.M) { goleak.VerifyTestMain(exit(func() int { return pgtest.Run(m) })) }
 
 // nobody decides nothing.
-type nobody struct{}
+type nobody struct{ api.Bus }
 
 func (nobody) Ask(context.Context, events.Command) (bus.Decision, error) {
 	return bus.Decision{}, bus.ErrNoDecision

@@ -46,6 +46,9 @@ func (s *Service) prepareEffect(ctx context.Context, _ events.Command, decoded a
 // the files it starts from. What is missing is a rejection that names the field.
 func (s *Service) prepareCreate(ctx context.Context, cmd events.Command, decoded any) (any, error) {
 	c := decoded.(create)
+	if err := built(c.Spec); err != nil {
+		return nil, err
+	}
 	info, err := s.info(ctx)
 	if err != nil {
 		return nil, err
@@ -82,6 +85,21 @@ func (s *Service) prepareCreate(ctx context.Context, cmd events.Command, decoded
 		return nil, problem.Invalid(fields...)
 	}
 	return c.Create, nil
+}
+
+// built refuses what the contract knows and this service cannot do yet.
+func built(spec wire.Spec) error {
+	switch {
+	case spec.Backend != "qemu":
+		p := problem.New(problem.FeatureNotBuilt, "the backend %s is not in this build: USE flag %s", spec.Backend, spec.Backend)
+		p.Fields = []problem.Field{{Field: "backend", Detail: "must be qemu"}}
+		return p
+	case spec.Firmware != "bios":
+		p := problem.New(problem.NotImplemented, "firmware %s is not written yet", spec.Firmware)
+		p.Fields = []problem.Field{{Field: "firmware", Detail: "must be bios"}}
+		return p
+	}
+	return nil
 }
 
 // file checks a path that a request named and puts the resolved one in its place.

@@ -200,7 +200,7 @@ func (n *node) want(v operation.View, code problem.Code) operation.View {
 }
 
 func machine(name string, disks int) wire.CreateData {
-	d := wire.CreateData{Spec: wire.Spec{Name: name, Backend: "qemu", CPUs: 1, MemoryMB: 64}}
+	d := wire.CreateData{Spec: wire.Spec{Name: name, Backend: "qemu", Firmware: "bios", CPUs: 1, MemoryMB: 64}}
 	for range disks {
 		d.Spec.Disks = append(d.Spec.Disks, wire.Disk{Pool: "local", SizeGB: 1, Format: "qcow2", Bus: "virtio"})
 	}
@@ -307,6 +307,8 @@ func TestRefusals(t *testing.T) {
 		{"more memory than the host", func(d *wire.CreateData) { d.Spec.MemoryMB = 1 << 30 }, problem.InvalidValue, "memory_mb"},
 		{"no such pool", func(d *wire.CreateData) { d.Spec.Disks = []wire.Disk{{Pool: "none"}} }, problem.InvalidValue, "disks[0].pool"},
 		{"no such node", func(d *wire.CreateData) { d.Node = &other }, problem.InvalidValue, "node"},
+		{"a backend that is not built", func(d *wire.CreateData) { d.Spec.Backend = "incus" }, problem.FeatureNotBuilt, "backend"},
+		{"a firmware that is not written", func(d *wire.CreateData) { d.Spec.Firmware = "uefi" }, problem.NotImplemented, "firmware"},
 		{"a missing kernel", kernel(filepath.Join(n.images, "none")), problem.InvalidValue, "boot.kernel"},
 		{"a kernel outside", kernel(outside), problem.InvalidValue, "boot.kernel"},
 		{"a kernel by traversal", kernel(n.images + "/../" + filepath.Base(outside)), problem.InvalidValue, "boot.kernel"},

@@ -37,10 +37,11 @@ type Options struct {
 	Authenticate func(*http.Request) (access.Caller, error)
 	Log          *slog.Logger
 
-	Ready     map[string]Check // dependencies by name, for /readyz
-	Features  []openapi.Feature
-	Version   openapi.Version
-	ImageDirs []string // where files that a request names may lie
+	DeadLetters DeadLetters
+	Ready       map[string]Check // dependencies by name, for /readyz
+	Features    []openapi.Feature
+	Version     openapi.Version
+	ImageDirs   []string // where files that a request names may lie
 	// Node finds a node by id or name; not_found if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
 	// Watchers is how many event streams may be open at a time; 0 means 256.

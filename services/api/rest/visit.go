@@ -9,6 +9,8 @@ func (a answer) VisitCreateVMResponse(w http.ResponseWriter) error             {
 func (a answer) VisitCreateVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitDeleteVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitDeleteVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitDropDeadLetterResponse(w http.ResponseWriter) error       { return a.write(w) }
+func (a answer) VisitGetDeadLetterResponse(w http.ResponseWriter) error        { return a.write(w) }
 func (a answer) VisitGetDocsResponse(w http.ResponseWriter) error              { return a.write(w) }
 func (a answer) VisitGetHealthResponse(w http.ResponseWriter) error            { return a.write(w) }
 func (a answer) VisitGetMetricsResponse(w http.ResponseWriter) error           { return a.write(w) }
@@ -19,6 +21,7 @@ func (a answer) VisitGetReadinessResponse(w http.ResponseWriter) error         {
 func (a answer) VisitGetVMResponse(w http.ResponseWriter) error                { return a.write(w) }
 func (a answer) VisitGetVersionResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitGetVolumeResponse(w http.ResponseWriter) error            { return a.write(w) }
+func (a answer) VisitListDeadLettersResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitListEventsResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitListFeaturesResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitListOperationHistoryResponse(w http.ResponseWriter) error { return a.write(w) }
@@ -30,6 +33,7 @@ func (a answer) VisitListVMHistoryResponse(w http.ResponseWriter) error        {
 func (a answer) VisitListVMsResponse(w http.ResponseWriter) error              { return a.write(w) }
 func (a answer) VisitListVolumeHistoryResponse(w http.ResponseWriter) error    { return a.write(w) }
 func (a answer) VisitListVolumesResponse(w http.ResponseWriter) error          { return a.write(w) }
+func (a answer) VisitRetryDeadLetterResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitRevertVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitShutdownVMResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitStartVMResponse(w http.ResponseWriter) error              { return a.write(w) }

@@ -143,6 +143,14 @@ func (s *server) database(ctx context.Context) error {
 			return fmt.Errorf("start the private Postgres: %w", err)
 		}
 		s.stack.push("postgres", pg.Stop)
+		s.stack.run("supervision of postgres", func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-pg.Done():
+				return pg.Err()
+			}
+		})
 		dsn = pg.DSN(pgserver.Database)
 	}
 	pc, err := pgxpool.ParseConfig(dsn)
