@@ -91,7 +91,7 @@ func (s *Server) admit(next echo.HandlerFunc) echo.HandlerFunc {
 		if known.streams() {
 			return next(c)
 		}
-		ctx, cancel := context.WithTimeout(req.Context(), answerTime+known.wait())
+		ctx, cancel := context.WithTimeout(access.With(req.Context(), known.caller), answerTime+known.wait())
 		defer cancel()
 		c.SetRequest(req.WithContext(ctx))
 		return next(c)
