@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -40,7 +41,11 @@ func control(ctx context.Context, b *bench, r *result) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	p, err := launchFake(dir, "-database", dsn)
+	args := []string{"-database", dsn}
+	if b.profiles != "" {
+		args = append(args, "-profile", filepath.Join(b.profiles, "control-node.pprof"))
+	}
+	p, err := launchFake(dir, args...)
 	if err != nil {
 		return err
 	}
@@ -68,6 +73,7 @@ func control(ctx context.Context, b *bench, r *result) (err error) {
 		atMost("REST ÷ commit, p50", rest.p50()/one.p50(), 12, 8),
 		reported("REST ÷ commit, p95", rest.p95()/one.p95()),
 		atMost("REST, p99 ÷ p50", rest.p99()/rest.p50(), 5, 0),
+		reported("the commit itself, p99 ÷ p50", one.p99()/one.p50()),
 	}
 	return nil
 }

@@ -27,6 +27,7 @@ func create(ctx context.Context, b *bench, r *result) (err error) {
 	defer func() { err = errors.Join(err, h.close()) }()
 	r.fsync = "private Postgres and libvirtd"
 	v := virsh{"qemu+unix:///system?socket=" + url.QueryEscape(filepath.Join(h.data, "libvirt", "libvirt-sock"))}
+	defer func() { err = errors.Join(err, v.destroyAll()) }() // before h stops: guests outlive it
 	t, err := h.template(ctx, v)
 	if err != nil {
 		return err
@@ -129,6 +130,18 @@ func (v virsh) run(ctx context.Context, args ...string) (string, error) {
 		return "", fmt.Errorf("virsh %s: %w: %s", args[0], err, out)
 	}
 	return string(out), nil
+}
+
+// destroyAll ends the domains that a measurement that failed has left.
+func (v virsh) destroyAll() error {
+	ctx := context.Background() // each call has its own deadline
+	names, err := v.run(ctx, "list", "--name")
+	errs := []error{err}
+	for _, name := range strings.Fields(names) {
+		_, err := v.run(ctx, "destroy", name)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // createOnce measures define and start of a template under a name and id of its own, and removes the domain again.

@@ -78,6 +78,7 @@ func lag(ctx context.Context, b *bench, r *result) error {
 	r.ratios = []ratio{
 		atMost("lag, p99 ÷ median commit", r.series[0].p99()/r.series[2].p50(), 10, 0),
 		reported("lag, p50 ÷ median commit", r.series[0].p50()/r.series[2].p50()),
+		reported("the commit itself, p99 ÷ p50", r.series[2].p99()/r.series[2].p50()),
 		atLeast("events a second", m.rate, 0.99*lagRate, 0),
 	}
 	return nil

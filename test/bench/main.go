@@ -2,7 +2,7 @@
 // commit, by pgbench, by COPY. Both sides take turns in one run, so that the ratio means something on a machine that
 // does other things as well. docs/benchmarks.md says what each measurement does, docs/adr/0014 why it is done so.
 //
-//	go run ./test/bench [-run append,list] [-size small|full] [-out bench/results] [-dir /var/tmp] [-strict]
+//	go run ./test/bench [-run append,list] [-size small|full] [-strict] [-out bench/results] [-dir /var/tmp] [-profile dir]
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -50,7 +51,9 @@ var limits = map[string]time.Duration{small: 10 * time.Minute, full: 90 * time.M
 type bench struct {
 	size string
 	dir  string // below which everything temporary lies
-	log  *slog.Logger
+	// profiles is the folder for CPU profiles, "" for none. A process of its own writes <name>-node.pprof.
+	profiles string
+	log      *slog.Logger
 
 	lab    *lab              // started by the first who needs it
 	fleets map[string]*fleet // by database
@@ -93,10 +96,11 @@ func benchMain() int {
 		names = append(names, m.name)
 	}
 	only := flag.String("run", strings.Join(names, ","), "measurements, by name")
-	size := flag.String("size", small, "small or full")
+	size := flag.String("size", full, "full for figures to keep (a quarter of an hour), small to see that all of it works (two minutes)")
 	out := flag.String("out", "bench/results", "folder of the CSV files")
 	dir := flag.String("dir", "/var/tmp", "folder for data, on a file system that keeps its word about fsync")
 	strict := flag.Bool("strict", false, "exit with 2 when something required was missed")
+	profiles := flag.String("profile", "", "folder for CPU profiles, one of each measurement")
 	verbose := flag.Bool("v", false, "log what the parts log")
 	flag.Usage = usage
 	flag.Parse()
@@ -111,7 +115,7 @@ func benchMain() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	b := &bench{
-		size: *size, dir: *dir, fleets: map[string]*fleet{},
+		size: *size, dir: *dir, profiles: *profiles, fleets: map[string]*fleet{},
 		log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	}
 	missed, err := b.runAll(ctx, strings.Split(*only, ","), *out)
@@ -146,18 +150,30 @@ func (b *bench) runAll(ctx context.Context, names []string, out string) (missed 
 		if ctx.Err() != nil || !slices.Contains(names, m.name) {
 			continue
 		}
-		r := &result{name: m.name, begin: time.Now(), before: look(ctx)}
+		r := &result{name: m.name, begin: time.Now()}
 		fmt.Fprintf(os.Stderr, "measuring %s: %s\n", m.name, m.about)
-		limited, cancel := context.WithTimeout(ctx, limits[b.size])
-		err := m.run(limited, b, r)
-		cancel()
-		if err != nil {
+		if err := b.measure(ctx, m, r); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", m.name, err))
 			continue
 		}
-		r.after = look(ctx)
 		errs = append(errs, r.table(os.Stdout), r.save(out, b.size))
 		missed = missed || r.missed()
 	}
 	return missed, errors.Join(append(errs, ctx.Err())...)
+}
+
+func (b *bench) measure(ctx context.Context, m measurement, r *result) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, limits[b.size])
+	defer cancel()
+	if b.profiles != "" {
+		stop, err := profile(filepath.Join(b.profiles, m.name+".pprof"))
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
+	r.before = look(ctx)
+	err = m.run(ctx, b, r)
+	r.after = look(ctx)
+	return err
 }

@@ -53,6 +53,7 @@ func nodeMain(args []string) int {
 	flags := flag.NewFlagSet(nodeCommand, flag.ExitOnError)
 	dir := flags.String("dir", "", "data dir")
 	database := flags.String("database", "", "DSN; none: a private Postgres in the data dir")
+	profiled := flags.String("profile", "", "file for a CPU profile")
 	domains := flags.Int("domains", 0, "machines of the fleet that the hypervisor runs")
 	if err := flags.Parse(args); err != nil {
 		return 64
@@ -62,6 +63,14 @@ func nodeMain(args []string) int {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	n := &fakeNode{dir: *dir, fail: fail, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	if *profiled != "" {
+		stop, err := profile(*profiled)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, nodeCommand+":", err)
+			return 1
+		}
+		n.push(func(context.Context) error { return stop() })
+	}
 	err := n.start(ctx, *database, *domains)
 	if err == nil {
 		<-ctx.Done()

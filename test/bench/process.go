@@ -7,20 +7,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"horcrux/pkg/events/operation"
+	"horcrux/pkg/pgserver"
 )
 
 // process is a Horcrux in a process of its own.
 type process struct {
 	client
+	dir  string
 	cmd  *exec.Cmd
 	done chan struct{}
 	log  *bytes.Buffer // what it printed; read after done
@@ -31,7 +36,9 @@ func socketIn(dir string) string { return filepath.Join(dir, "api.sock") }
 
 // launch starts a program that opens api.sock in dir. It does not wait until it is ready.
 func launch(dir, program string, args ...string) (*process, error) {
-	p := &process{client: newClient(socketIn(dir)), cmd: exec.Command(program, args...), done: make(chan struct{}), log: &bytes.Buffer{}}
+	p := &process{
+		client: newClient(socketIn(dir)), dir: dir, cmd: exec.Command(program, args...), done: make(chan struct{}), log: &bytes.Buffer{},
+	}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -87,10 +94,29 @@ func (p *process) stop() error {
 	case <-time.After(stopTime):
 		err := p.cmd.Process.Kill()
 		<-p.done
-		return errors.Join(fmt.Errorf("process %d did not stop within %s", p.cmd.Process.Pid, stopTime), err)
+		return errors.Join(fmt.Errorf("process %d did not stop within %s", p.cmd.Process.Pid, stopTime), err, p.endDaemons())
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		return fmt.Errorf("process %d ended with %d\n%s", p.cmd.Process.Pid, code, p.log)
+	}
+	return nil
+}
+
+// endDaemons ends what outlives a process that was killed: its Postgres and its libvirtd.
+func (p *process) endDaemons() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime)
+	defer cancel()
+	err := pgserver.Halt(ctx, filepath.Join(p.dir, "postgres"))
+	raw, readErr := os.ReadFile(filepath.Join(p.dir, "libvirt", "libvirtd.pid"))
+	if errors.Is(readErr, fs.ErrNotExist) {
+		return err
+	}
+	pid, numErr := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err = errors.Join(err, readErr, numErr); err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); !errors.Is(err, syscall.ESRCH) {
+		return err
 	}
 	return nil
 }
@@ -133,7 +159,10 @@ func (c client) do(ctx context.Context, method, path string, body any) ([]byte, 
 		return nil, err
 	}
 	defer res.Body.Close() //nolint:errcheck // it was only read
-	out, err := io.ReadAll(res.Body)
+	out := make([]byte, 0, max(res.ContentLength, 512))
+	buf := bytes.NewBuffer(out)
+	_, err = buf.ReadFrom(res.Body)
+	out = buf.Bytes()
 	if err == nil && res.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s %s: %s: %s", method, path, res.Status, out[:min(len(out), 500)])
 	}

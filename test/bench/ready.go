@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"horcrux/pkg/events"
 	"horcrux/pkg/eventstore/postgres"
 	"horcrux/pkg/pgserver"
 )
@@ -21,13 +22,13 @@ func ready(ctx context.Context, b *bench, r *result) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := seedDir(ctx, b, r, dir, vms); err != nil {
+	end, err := seedDir(ctx, b, r, dir, vms)
+	if err != nil {
 		return err
 	}
-	const runs = "start to ready"
-	measured := series{name: runs, unit: ms}
+	measured := series{name: "start to ready", unit: ms}
 	for turn := range 1 + b.of(9, 3) { // the first fills read model and streams
-		took, err := startOnce(ctx, dir, vms)
+		took, err := startOnce(ctx, dir, vms, end)
 		if err != nil {
 			return fmt.Errorf("start %d: %w", turn, err)
 		}
@@ -44,13 +45,13 @@ func ready(ctx context.Context, b *bench, r *result) (err error) {
 	return nil
 }
 
-// seedDir fills the private Postgres of a data dir.
-func seedDir(ctx context.Context, b *bench, r *result, dir string, vms int) (err error) {
+// seedDir fills the private Postgres of a data dir and returns the end of its log.
+func seedDir(ctx context.Context, b *bench, r *result, dir string, vms int) (end events.Position, err error) {
 	pg, err := pgserver.Start(ctx, pgserver.Options{
 		Dir: filepath.Join(dir, "postgres"), SocketDir: filepath.Join(dir, "run"), Logger: b.log,
 	})
 	if err != nil {
-		return err
+		return end, err
 	}
 	defer func() {
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
@@ -59,25 +60,27 @@ func seedDir(ctx context.Context, b *bench, r *result, dir string, vms int) (err
 	}()
 	pool, err := openPool(ctx, pg.DSN(pgserver.Database), seeders)
 	if err != nil {
-		return err
+		return end, err
 	}
 	defer pool.Close()
 	store, err := postgres.New(ctx, pool, postgres.Options{Logger: b.log})
 	if err != nil {
-		return err
+		return end, err
 	}
 	if r.fsync, err = fsyncMode(ctx, pool); err != nil {
-		return err
+		return end, err
 	}
 	if err := seed(ctx, store, vms, 10); err != nil {
-		return err
+		return end, err
 	}
-	_, err = pool.Exec(ctx, "VACUUM ANALYZE")
-	return err
+	if _, err := pool.Exec(ctx, "VACUUM ANALYZE"); err != nil {
+		return end, err
+	}
+	return store.End(ctx)
 }
 
-// startOnce starts a node and stops it again when it is ready and its read model has every machine.
-func startOnce(ctx context.Context, dir string, vms int) (took float64, err error) {
+// startOnce starts a node, and stops it again when it is ready and its read model has the whole log.
+func startOnce(ctx context.Context, dir string, vms int, end events.Position) (took float64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
 	begin := time.Now()
@@ -90,22 +93,20 @@ func startOnce(ctx context.Context, dir string, vms int) (took float64, err erro
 		return 0, err
 	}
 	took = inMillis(time.Since(begin))
-	return took, p.await(ctx, vmName(vms-1))
+	return took, p.await(ctx, end)
 }
 
-// await returns when a machine is in the read model.
-func (p *process) await(ctx context.Context, name string) error {
-	often := time.NewTicker(20 * time.Millisecond)
-	defer often.Stop()
+// await returns when the read model of machines has got to a position. One call waits for it for some seconds.
+func (p *process) await(ctx context.Context, position events.Position) error {
 	for {
-		_, err := p.get(ctx, "/api/vms/"+name)
-		if err == nil {
-			return nil
+		_, err := p.get(ctx, "/api/vms?limit=1&min_position="+position.String())
+		if err == nil || ctx.Err() != nil {
+			return err
 		}
 		select {
-		case <-often.C:
-		case <-ctx.Done():
+		case <-p.done:
 			return err
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
