@@ -18,11 +18,11 @@ import (
 	"horcrux/pkg/eventstore"
 )
 
-// Leader makes one of many processes the one that acts.
+// Leader makes one of many processes the one that acts. The Postgres store is one.
 type Leader interface {
-	// Lead waits until this process leads under a name and calls run, with a context that ends with ctx or when the
-	// leadership is lost. It gives the leadership up when run has returned, and returns run's error.
-	Lead(ctx context.Context, name string, run func(context.Context) error) error
+	// Lead waits until this process leads under a name. The context that it returns ends with ctx, with release, or
+	// when the leadership is lost. release gives the leadership up and has to be called.
+	Lead(ctx context.Context, name string) (lead context.Context, release func(), err error)
 }
 
 // Store is what the relay needs of an eventstore.Store.
@@ -69,7 +69,7 @@ const callTime = 10 * time.Second
 type Status struct {
 	Leading  bool
 	Position events.Position // of the last event on the bus, known to a leader
-	Lead     error           // why it cannot lead
+	Lead     error           // why it could not lead or does no longer, until it tries again
 	Events   error           // why events do not get through
 	Sweep    error           // why commands are not published again
 }
@@ -102,15 +102,16 @@ func New(o Options) *Relay {
 // Run relays whenever this process leads, until ctx ends.
 func (r *Relay) Run(ctx context.Context) {
 	for {
-		err := r.Leader.Lead(ctx, leadership, r.lead)
+		err := r.lead(ctx)
 		r.set(func(s *Status) { *s = Status{Lead: err} })
 		if ctx.Err() != nil {
 			return
 		}
-		r.Log.Warn("relay does not lead any more", "err", err)
+		r.Log.Warn("relay does not lead", "err", err)
 		if !pause(ctx, r.Retry) {
 			return
 		}
+		r.set(func(s *Status) { s.Lead = nil })
 	}
 }
 
@@ -127,14 +128,23 @@ func (r *Relay) set(change func(*Status)) {
 	change(&r.status)
 }
 
-// lead works until ctx ends or the event stream shows that somebody else works as well.
+// lead waits for the leadership and works until ctx ends, the leadership is lost, or the event stream shows that
+// somebody else works as well.
 func (r *Relay) lead(ctx context.Context) error {
+	lead, release, err := r.Leader.Lead(ctx, leadership)
+	if err != nil {
+		return err
+	}
+	defer release()
 	r.set(func(s *Status) { *s = Status{Leading: true} })
 	r.Log.Info("relay leads")
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.relayEvents(ctx) })
-	g.Go(func() error { return r.sweepCommands(ctx) })
-	return g.Wait()
+	g, work := errgroup.WithContext(lead)
+	g.Go(func() error { return r.relayEvents(work) })
+	g.Go(func() error { return r.sweepCommands(work) })
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(lead)
 }
 
 // relayEvents tails the store. It takes the end of the stream anew after each failure, for what a failed publication

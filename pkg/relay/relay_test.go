@@ -179,21 +179,33 @@ func (r *rig) eventually(what string, holds func() bool) {
 // alone leads always.
 type alone struct{}
 
-func (alone) Lead(ctx context.Context, _ string, run func(context.Context) error) error {
-	return run(ctx)
+func (alone) Lead(ctx context.Context, _ string) (context.Context, func(), error) {
+	return ctx, func() {}, nil
 }
 
-// lock leads one at a time.
-type lock chan struct{}
+// lock leads one at a time, until depose.
+type lock struct {
+	held chan struct{}
 
-func (l lock) Lead(ctx context.Context, _ string, run func(context.Context) error) error {
+	mu     sync.Mutex
+	depose context.CancelCauseFunc
+}
+
+var errDeposed = errors.New("deposed")
+
+func newLock() *lock { return &lock{held: make(chan struct{}, 1)} }
+
+func (l *lock) Lead(ctx context.Context, _ string) (context.Context, func(), error) {
 	select {
-	case l <- struct{}{}:
-		defer func() { <-l }()
-		return run(ctx)
+	case l.held <- struct{}{}:
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, nil, ctx.Err()
 	}
+	lead, cancel := context.WithCancelCause(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.depose = cancel
+	return lead, func() { cancel(context.Canceled); <-l.held }, nil
 }
 
 func TestEvents(t *testing.T) {
@@ -354,20 +366,37 @@ func TestDeposedRelay(t *testing.T) {
 	})
 	t.Run("StandbyTakesOver", func(t *testing.T) {
 		r := newRig(t)
-		l := make(lock, 1)
+		l := newLock()
 		first, stop := r.run(r.options(l))
 		r.eventually("the first leads", func() bool { return first.Status().Leading })
 		second, _ := r.run(r.options(l))
 		r.append(3)
 		r.complete()
-		if second.Status().Leading {
-			t.Fatal("two lead")
+		if s := second.Status(); s.Leading || s.Lead != nil {
+			t.Fatalf("the standby: %+v", s)
 		}
 		stop()
 		r.append(3)
 		r.complete()
 		if first.Status().Leading || !second.Status().Leading {
 			t.Fatal("the second does not lead")
+		}
+	})
+	t.Run("LostLeadershipIsSoughtAgain", func(t *testing.T) {
+		r := newRig(t)
+		l := newLock()
+		o := r.options(l)
+		o.Retry = 200 * time.Millisecond
+		rel, _ := r.run(o)
+		r.eventually("it leads", func() bool { return rel.Status().Leading })
+		l.mu.Lock()
+		l.depose(errDeposed)
+		l.mu.Unlock()
+		r.eventually("it says that it was deposed", func() bool { return errors.Is(rel.Status().Lead, errDeposed) })
+		r.append(3)
+		r.complete()
+		if s := rel.Status(); !s.Leading || s.Lead != nil {
+			t.Fatalf("leading again: %+v", s)
 		}
 	})
 }
