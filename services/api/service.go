@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/pkg/events"
 	"horcrux/pkg/events/pool"
@@ -52,11 +53,12 @@ type Options struct {
 	Names []string
 	Log   *slog.Logger
 
-	Ready     map[string]rest.Check // dependencies by name; the read models are added
-	Features  []openapi.Feature
-	Version   openapi.Version
-	ImageDirs []string
-	Deadline  time.Duration // of an operation; 0: 10 min
+	Ready      map[string]rest.Check  // dependencies by name; the read models are added
+	Collectors []prometheus.Collector // metrics of others, for /metrics
+	Features   []openapi.Feature
+	Version    openapi.Version
+	ImageDirs  []string
+	Deadline   time.Duration // of an operation; 0: 10 min
 	// Node finds a node by id or name; a not_found problem if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
 }
@@ -97,7 +99,7 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 	s.server, err = rest.New(rest.Options{
 		Submit: s.submit, Model: s.model, Store: o.Store, Resources: Resources, Authenticate: tokens.Authenticate, Log: o.Log,
 		DeadLetters: deadletter.Office{Bus: o.Bus, Store: o.Store, Clock: time.Now},
-		Ready:       o.Ready, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Node: o.Node,
+		Ready:       o.Ready, Collectors: o.Collectors, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Node: o.Node,
 	})
 	return s, err
 }

@@ -38,7 +38,8 @@ type Options struct {
 	Log          *slog.Logger
 
 	DeadLetters DeadLetters
-	Ready       map[string]Check // dependencies by name, for /readyz
+	Ready       map[string]Check       // dependencies by name, for /readyz
+	Collectors  []prometheus.Collector // metrics of others, for /metrics
 	Features    []openapi.Feature
 	Version     openapi.Version
 	ImageDirs   []string // where files that a request names may lie
@@ -86,6 +87,7 @@ func New(o Options) (*Server, error) {
 		watchers: make(chan struct{}, o.Watchers), draining: make(chan struct{}),
 	}
 	s.metrics = newMetrics(s.registry, o.Model)
+	s.registry.MustRegister(o.Collectors...)
 	if s.docs, err = renderDocs(c); err != nil {
 		return nil, fmt.Errorf("page of the OpenAPI document: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/cmd/horcrux/internal/build"
 	"horcrux/pkg/openapi"
@@ -37,8 +38,9 @@ func (s *server) gateway(ctx context.Context) error {
 	svc, err := api.New(ctx, api.Options{
 		Store: s.store, Bus: s.bus, Wake: wake, Pool: s.pool, DataDir: s.dir.Root, Socket: s.dir.APISocket(), Listen: listen,
 		Names: []string{name}, Log: s.log.With("part", "api"), Ready: ready, ImageDirs: s.imageDirs(), Deadline: s.config.Deadline,
-		Features: build.Features(),
-		Version:  openapi.Version{Version: build.Version, Commit: build.Commit, Go: runtime.Version()},
+		Collectors: []prometheus.Collector{s.fenceLag()},
+		Features:   build.Features(),
+		Version:    openapi.Version{Version: build.Version, Commit: build.Commit, Go: runtime.Version()},
 		Node: func(_ context.Context, ref string) (uuid.UUID, error) {
 			if ref == s.node.String() || ref == name {
 				return s.node, nil

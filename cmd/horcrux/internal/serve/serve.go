@@ -168,6 +168,7 @@ func (s *server) database(ctx context.Context) error {
 		return err
 	}
 	s.ready["postgres"] = func(ctx context.Context) error { return s.pool.Ping(ctx) }
+	s.ready["fence"] = s.fence
 	return nil
 }
 
@@ -231,7 +232,7 @@ func domains(kind string) string {
 // relayRun lets this process be the relay when no other is.
 func (s *server) relayRun(context.Context) error {
 	s.relay = relay.New(relay.Options{
-		Leader: leader{s.store}, Store: s.store, Bus: s.bus, Domain: domains, Log: s.log.With("part", "relay"),
+		Leader: s.store, Store: s.store, Bus: s.bus, Domain: domains, Log: s.log.With("part", "relay"),
 		Expire: func(ctx context.Context, cmd events.Command) error {
 			return engine.Expire(ctx, s.store, cmd, time.Now())
 		},
@@ -266,16 +267,4 @@ func (s *server) imageDirs() []string {
 		return s.config.ImageDirs
 	}
 	return []string{s.dir.Images()}
-}
-
-// leader lets the relay run for as long as the store's lock is held.
-type leader struct{ *postgres.Store }
-
-func (l leader) Lead(ctx context.Context, name string, run func(context.Context) error) error {
-	ctx, release, err := l.Store.Lead(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return run(ctx)
 }
