@@ -44,9 +44,11 @@ func sortKeys(r *events.Resource, text string) ([]key, error) {
 		default:
 			field = filterField(r, field)
 			if !slices.Contains(r.Filters, field) {
-				return nil, problem.Invalid(problem.Field{Field: "query.sort",
+				return nil, problem.Invalid(problem.Field{
+					Field: "query.sort",
 					Detail: fmt.Sprintf("%q is not a field to sort by; these are: name, created_at, updated_at, %s",
-						k.field, strings.Join(r.Filters, ", "))})
+						k.field, strings.Join(r.Filters, ", ")),
+				})
 			}
 			k.expr, k.cast = "(attrs->'"+field+"')", "jsonb"
 		}

@@ -189,8 +189,10 @@ func (r *rebuild) write(ctx context.Context, conn *pgx.Conn, c *columns, fresh b
 	switch {
 	case len(c.ids) == 0:
 	case fresh:
-		_, err = conn.CopyFrom(ctx, pgx.Identifier{"api", "views"}, []string{"gen", "id", "kind", "name", "doc", "attrs",
-			"version", "created_at", "updated_at", "deleted"}, pgx.CopyFromSlice(len(c.ids), c.row))
+		_, err = conn.CopyFrom(ctx, pgx.Identifier{"api", "views"}, []string{
+			"gen", "id", "kind", "name", "doc", "attrs",
+			"version", "created_at", "updated_at", "deleted",
+		}, pgx.CopyFromSlice(len(c.ids), c.row))
 	default:
 		_, err = conn.Exec(ctx, upsert, c.args()...)
 	}
@@ -198,8 +200,10 @@ func (r *rebuild) write(ctx context.Context, conn *pgx.Conn, c *columns, fresh b
 }
 
 func (c *columns) row(i int) ([]any, error) {
-	return []any{c.gens[i], c.ids[i], c.kinds[i], c.names[i], c.docs[i], c.attrs[i], c.version[i], c.created[i],
-		c.updated[i], c.deleted[i]}, nil
+	return []any{
+		c.gens[i], c.ids[i], c.kinds[i], c.names[i], c.docs[i], c.attrs[i], c.version[i], c.created[i],
+		c.updated[i], c.deleted[i],
+	}, nil
 }
 
 // swap makes the new generation the live one.

@@ -47,7 +47,9 @@ func given(t *testing.T, cs ...any) vm.Machine {
 }
 
 var defined = []any{
-	create(opA), vm.Define{Intent: intent("vm.define", opA)}, vm.Defined{NativeID: "web-1", Accelerator: "tcg"},
+	create(opA),
+	vm.Define{Intent: intent("vm.define", opA)},
+	vm.Defined{NativeID: "web-1", Accelerator: "tcg"},
 	vm.ProcessEnded{Operation: opA},
 }
 
