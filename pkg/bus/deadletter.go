@@ -75,7 +75,7 @@ func decode(subject string, data []byte) (events.Command, error) {
 // steps may run again after a crash.
 func (c *consumer) bury(msg *message, reason, detail string) {
 	log := c.Log.With("subject", msg.Subject(), "reason", reason)
-	if err := c.copyToDLQ(msg, reason, detail); err != nil {
+	if err := c.layAside(msg, reason, detail); err != nil {
 		log.Error("a dead letter could not be laid aside; trying again later", "err", err)
 		c.settle(msg, func() error { return msg.NakWithDelay(c.delay(msg.deliveries)) })
 		return
@@ -84,7 +84,7 @@ func (c *consumer) bury(msg *message, reason, detail string) {
 	c.settle(msg, func() error { return msg.TermWithReason(reason) })
 }
 
-func (c *consumer) copyToDLQ(msg *message, reason, detail string) error {
+func (c *consumer) layAside(msg *message, reason, detail string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), c.TryTime)
 	defer cancel()
 	if reason != reasonUndecodable {
