@@ -43,13 +43,11 @@ func TestCrash(t *testing.T) {
 		{"delete", join(all("vm.delete", intake...), all("vm.remove", effect...), all("volume.delete", append(effect, "decided")...))},
 	} {
 		for n, point := range c.points {
-			t.Run(c.verb+"/"+point, func(t *testing.T) {
-				i.T = t
+			i.Run(t, c.verb+"/"+point, func(t *testing.T) {
 				crash(t, i, w, c.verb, point, fmt.Sprintf("%s-%d", c.verb, n))
 			})
 		}
 	}
-	i.T = t
 }
 
 func crash(t *testing.T, i *instance.Instance, w *domains, verb, point, name string) {

@@ -3,17 +3,16 @@
 package system_test
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 
-	"github.com/digitalocean/go-libvirt"
-	"github.com/digitalocean/go-libvirt/socket/dialers"
-	"github.com/google/uuid"
-
 	"horcrux/pkg/openapi/openapitest"
+	"horcrux/services/compute/hypervisor/accel/initrd"
+	"horcrux/services/compute/hypervisor/drivertest/guest"
 	"horcrux/test/instance"
 )
 
@@ -51,67 +50,6 @@ func newInstance(t *testing.T, binary string, args ...string) *instance.Instance
 	return i
 }
 
-// effects are what libvirt said happened to a domain.
-type effects struct{ defined, started, stopped, undefined int }
-
-// domains counts the lifecycle events of an instance's libvirtd, over a connection of its own.
-type domains struct {
-	mu   sync.Mutex
-	seen map[string]*effects
-}
-
-func watchDomains(t *testing.T, i *instance.Instance) *domains {
-	t.Helper()
-	l := libvirt.NewWithDialer(dialers.NewLocal(dialers.WithSocket(filepath.Join(i.Dir, "libvirt", "libvirt-sock"))))
-	if err := l.ConnectToURI(libvirt.QEMUSystem); err != nil {
-		t.Fatal(err)
-	}
-	events, err := l.LifecycleEvents(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &domains{seen: map[string]*effects{}}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for e := range events {
-			d.count(e)
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Disconnect() // its libvirtd may be gone
-		wg.Wait()
-	})
-	return d
-}
-
-func (d *domains) count(e libvirt.DomainEventLifecycleMsg) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	id := uuid.UUID(e.Dom.UUID).String()
-	if d.seen[id] == nil {
-		d.seen[id] = &effects{}
-	}
-	switch libvirt.DomainEventType(e.Event) {
-	case libvirt.DomainEventDefined:
-		d.seen[id].defined++
-	case libvirt.DomainEventStarted:
-		d.seen[id].started++
-	case libvirt.DomainEventStopped:
-		d.seen[id].stopped++
-	case libvirt.DomainEventUndefined:
-		d.seen[id].undefined++
-	}
-}
-
-func (d *domains) of(id string) effects {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if e := d.seen[id]; e != nil {
-		return *e
-	}
-	return effects{}
-}
-
 // volumeFiles lists the files in the pool `local`, temporary ones too.
 func volumeFiles(t *testing.T, i *instance.Instance) (files []string) {
 	t.Helper()
@@ -136,4 +74,25 @@ func openOperations(i *instance.Instance) int {
 		n += len(list.Items)
 	}
 	return n
+}
+
+// guestFiles puts a kernel, and an initrd that does what then says, where a request may name them.
+func guestFiles(t *testing.T, i *instance.Instance, then initrd.Then) (kernel, image string) {
+	t.Helper()
+	put := func(from, name string) string {
+		b, err := os.ReadFile(from)
+		to := filepath.Join(i.Dir, "images", name)
+		if err := errors.Join(err, os.WriteFile(to, b, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		return to
+	}
+	return put(guest.Kernel(t), "vmlinuz"), put(guest.Initrd(t, then), "initrd")
+}
+
+// small is a machine that needs next to nothing, with more and other fields.
+func small(name string, more map[string]any) map[string]any {
+	spec := map[string]any{"name": name, "memory_mb": 32, "networks": []any{}}
+	maps.Copy(spec, more)
+	return spec
 }
