@@ -323,8 +323,7 @@ func (b *bench) parts() *engine.Kind[part] {
 		Commands: map[string]engine.Command[part]{
 			"make": {Decode: func(c events.Command) (any, error) { return walk{c.Intent()}, nil }},
 			"melt": {Decode: func(c events.Command) (any, error) {
-				b.world.do(context.Background(), "melt "+c.Step)
-				return halt{}, nil
+				return halt{}, b.world.do(context.Background(), "melt "+c.Step)
 			}},
 		},
 	}
@@ -345,8 +344,15 @@ func (b *bench) ask(verb string, target uuid.UUID) uuid.UUID {
 	}); err != nil {
 		b.Fatal(err)
 	}
-	b.wire.Publish(context.Background(), cmd, 0)
+	b.publish(cmd)
 	return op
+}
+
+func (b *bench) publish(cmd events.Command) {
+	b.Helper()
+	if err := b.wire.Publish(context.Background(), cmd, 0); err != nil && !b.wire.deaf {
+		b.Fatal(err)
+	}
 }
 
 func (b *bench) view(op uuid.UUID) operation.View {
@@ -479,10 +485,12 @@ func TestDecision(t *testing.T) {
 		cmd := events.Command{}
 		h, _ := b.store.Load(context.Background(), events.NewStream(operation.Kind, op))
 		var req operation.Requested
-		json.Unmarshal(h[0].Events[0].Data, &req)
+		if err := json.Unmarshal(h[0].Events[0].Data, &req); err != nil {
+			t.Fatal(err)
+		}
 		cmd.ID, cmd.Type, cmd.Target, cmd.Meta.Operation = req.Command, "robot.walk", id, op
 		cmd.To, cmd.Deadline = events.Address{Domain: "robots", Node: b.node.String()}, req.Deadline
-		b.wire.Publish(context.Background(), cmd, 1)
+		b.publish(cmd)
 		b.until(b.ask("walk", id), operation.StateSucceeded) // comes after it
 		if n := b.world.count("robot.walk"); n != 2 {
 			t.Fatalf("walked %d times for two operations", n)
@@ -550,7 +558,7 @@ func TestProcess(t *testing.T) {
 		if err != nil || len(due) != 1 || due[0].Command.Type != "operation.step_ended" {
 			t.Fatalf("%+v %v", due, err)
 		}
-		b.wire.Publish(context.Background(), due[0].Command, 1)
+		b.publish(due[0].Command)
 		b.until(op, operation.StateSucceeded)
 	})
 }

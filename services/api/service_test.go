@@ -250,7 +250,7 @@ func TestTaken(t *testing.T) {
 		defer l.Close()
 		o := options(t, shortDir(t))
 		o.Listen = l.Addr().String()
-		_, port, _ := net.SplitHostPort(o.Listen) //nolint:errcheck // of a listener
+		_, port, _ := net.SplitHostPort(o.Listen)
 		if _, err := api.New(t.Context(), o); err == nil || !strings.Contains(err.Error(), port) || !strings.Contains(err.Error(), "--listen") {
 			t.Errorf("%v, want the port and --listen", err)
 		}

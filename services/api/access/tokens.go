@@ -29,7 +29,7 @@ var tokenForm = regexp.MustCompile(`^hx_[A-Za-z0-9_-]{43}$`)
 
 func newToken() string {
 	var b [32]byte
-	rand.Read(b[:]) //nolint:errcheck // it never fails
+	rand.Read(b[:])
 	return "hx_" + base64.RawURLEncoding.EncodeToString(b[:])
 }
 
@@ -42,7 +42,7 @@ func (t Tokens) EnsureAdmin(ctx context.Context, dir string) (string, error) {
 	path := filepath.Join(dir, AdminTokenFile)
 	token, err := readToken(path)
 	if errors.Is(err, os.ErrNotExist) {
-		token, err = newToken(), nil
+		token = newToken()
 		err = writeSecret(path, []byte(token+"\n"))
 	}
 	if err != nil {
@@ -75,7 +75,7 @@ func writeSecret(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // renamed by then, unless something failed
+	defer os.Remove(f.Name())
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err

@@ -186,7 +186,7 @@ func (c *Certificates) issue() (*tls.Certificate, error) {
 
 func serial() *big.Int {
 	var b [16]byte
-	rand.Read(b[:]) //nolint:errcheck // it never fails
+	rand.Read(b[:])
 	b[0] &= 0x7f
 	return new(big.Int).SetBytes(b[:])
 }
@@ -209,7 +209,7 @@ func write(path string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // renamed by then, unless something failed
+	defer os.Remove(f.Name())
 	_, err = f.Write(data)
 	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err

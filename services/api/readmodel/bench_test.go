@@ -123,7 +123,12 @@ func BenchmarkLag(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	done := make(chan error, 1)
 	go func() { done <- f.model.Run(ctx) }()
-	defer func() { cancel(); <-done }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	}()
 	var commits, lags []time.Duration
 	tick := time.NewTicker(time.Second / 500)
 	defer tick.Stop()

@@ -181,7 +181,7 @@ func (m *Model) state(kind string) (projection, <-chan struct{}, error) {
 
 // Position is where the projection of a kind stands; zero for a kind without one.
 func (m *Model) Position(kind string) events.Position {
-	p, _, _ := m.state(kind) //nolint:errcheck // the zero projection stands at the start
+	p, _, _ := m.state(kind)
 	return p.at
 }
 

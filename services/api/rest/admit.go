@@ -106,7 +106,7 @@ func (c *call) streams() bool {
 }
 
 func (c *call) wait() time.Duration {
-	n, _ := strconv.Atoi(c.query.Get("wait")) //nolint:errcheck // checked against the document
+	n, _ := strconv.Atoi(c.query.Get("wait"))
 	return min(time.Duration(n)*time.Second, maxWait)
 }
 
@@ -145,7 +145,7 @@ func (t trace) parent() string { return "00-" + t.id + "-" + t.span + "-01" }
 // traceOf continues the trace of a request, or begins one.
 func traceOf(r *http.Request) trace {
 	var b [24]byte
-	rand.Read(b[:]) //nolint:errcheck // it never fails
+	rand.Read(b[:])
 	t := trace{id: hex.EncodeToString(b[:16]), span: hex.EncodeToString(b[16:])}
 	parts := strings.Split(r.Header.Get("Traceparent"), "-")
 	if len(parts) == 4 && len(parts[1]) == 32 && parts[1] != strings.Repeat("0", 32) {

@@ -118,7 +118,7 @@ func TestBadInput(t *testing.T) {
 	if err := os.Symlink(outside, filepath.Join(w.images, "link")); err != nil {
 		t.Fatal(err)
 	}
-	quote := func(s string) string { b, _ := json.Marshal(s); return string(b) } //nolint:errcheck // a string
+	quote := func(s string) string { b, _ := json.Marshal(s); return string(b) }
 	for _, tt := range []struct {
 		name, body string
 		code       problem.Code

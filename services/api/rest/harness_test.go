@@ -1,7 +1,6 @@
 package rest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -56,7 +55,6 @@ type world struct {
 	server  *Server
 	http    *httptest.Server
 	images  string
-	log     *bytes.Buffer
 	doc     *openapi3.T // against which answers are held, nil for none
 }
 

@@ -61,7 +61,7 @@ func (s *Server) list(ctx context.Context, r *events.Resource, fixed map[string]
 	for name, values := range callOf(ctx).query {
 		switch name {
 		case "limit":
-			q.Limit, _ = strconv.Atoi(values[0]) //nolint:errcheck // checked against the document
+			q.Limit, _ = strconv.Atoi(values[0])
 		case "cursor":
 			q.Cursor = values[0]
 		case "sort":

@@ -226,7 +226,7 @@ func (w *world) follow(path string, headers ...header) *stream {
 			req.Header.Set(name, value)
 		}
 	}
-	resp, err := w.http.Client().Do(req)
+	resp, err := w.http.Client().Do(req) //nolint:bodyclose // stop closes it
 	if err != nil {
 		w.t.Fatal(err)
 	}

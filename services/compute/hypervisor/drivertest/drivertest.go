@@ -190,7 +190,7 @@ func (c *cas) fails(err, sentinel error) {
 		c.Fatalf("got %v, want %q", err, sentinel)
 	}
 	for _, other := range Sentinels() {
-		if other != sentinel && errors.Is(err, other) {
+		if !errors.Is(other, sentinel) && errors.Is(err, other) {
 			c.Fatalf("%v is %q and %q", err, sentinel, other)
 		}
 	}

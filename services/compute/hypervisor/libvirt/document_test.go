@@ -120,7 +120,8 @@ func TestLetters(t *testing.T) {
 
 func TestMAC(t *testing.T) {
 	id := uuid.New()
-	if mac(id, 0, "") != mac(id, 0, "") || mac(id, 0, "") == mac(id, 1, "") || mac(id, 0, "") == mac(uuid.New(), 0, "") {
+	first := mac(id, 0, "")
+	if again := mac(id, 0, ""); again != first || first == mac(id, 1, "") || mac(id, 0, "") == mac(uuid.New(), 0, "") {
 		t.Error("not derived from id and index")
 	}
 }

@@ -38,5 +38,5 @@ func meaning(code golibvirt.ErrorNumber) error {
 // answers says whether err is an answer of the daemon with this meaning.
 func answers(err, sentinel error) bool {
 	var said golibvirt.Error
-	return errors.As(err, &said) && meaning(golibvirt.ErrorNumber(said.Code)) == sentinel
+	return errors.As(err, &said) && errors.Is(meaning(golibvirt.ErrorNumber(said.Code)), sentinel)
 }

@@ -3,6 +3,7 @@
 package libvirt
 
 import (
+	"errors"
 	"testing"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
@@ -75,7 +76,7 @@ func TestMeaning(t *testing.T) {
 		golibvirt.ErrXMLError:             hypervisor.ErrInvalid,
 		golibvirt.ErrInternalError:        hypervisor.ErrInvalid,
 	} {
-		if got := meaning(code); got != want {
+		if got := meaning(code); !errors.Is(got, want) {
 			t.Errorf("%d means %q, want %q", code, got, want)
 		}
 	}
