@@ -177,13 +177,14 @@ type Store interface {
 	Locked(ctx context.Context, command uuid.UUID, streams []events.Stream, decide Decision) (Result, error)
 
 	// Due returns undecided commands whose next publication is due at a time, the longest due first. The first is
-	// due FirstDue after it was recorded. Parked commands are not due.
+	// due FirstDue after it was recorded. A parked command is due at its deadline,
+	// to be given up.
 	Due(ctx context.Context, at time.Time, limit int) ([]Undecided, error)
 	// Published counts a publication of an undecided command and sets the time of the next.
 	Published(ctx context.Context, command uuid.UUID, next time.Time) error
 	// Park takes an undecided command out of Due, because it went to the dead letters. It may still be decided.
 	Park(ctx context.Context, command uuid.UUID) error
-	// Unpark makes a parked command due at once. Published, Park and Unpark do nothing to a command that is unknown
+	// Unpark makes a command due at once. Published, Park and Unpark do nothing to a command that is unknown
 	// or decided.
 	Unpark(ctx context.Context, command uuid.UUID) error
 	// Nudged is sent to, without blocking, after each append of this Store; other processes nudge over NATS.

@@ -53,7 +53,7 @@ type command struct {
 	recorded time.Time
 	attempts int
 	next     time.Time
-	parked   bool
+	deadline time.Time
 	outcome  *eventstore.Outcome
 }
 
@@ -203,7 +203,7 @@ func (s *Store) record(a eventstore.Append, sealed chain.Sealed) eventstore.Outc
 	}
 	for i, c := range a.Send {
 		if s.commands[c.ID] == nil {
-			s.commands[c.ID] = &command{raw: sealed.Send[i], recorded: sealed.Now, next: sealed.Now.Add(eventstore.FirstDue)}
+			s.commands[c.ID] = &command{raw: sealed.Send[i], recorded: sealed.Now, deadline: c.Deadline, next: sealed.Now.Add(eventstore.FirstDue)}
 		}
 	}
 	if k := a.Idempotency; k != nil {
@@ -227,7 +227,7 @@ func (s *Store) Due(ctx context.Context, at time.Time, limit int) ([]eventstore.
 	defer s.mu.Unlock()
 	var due []*command
 	for _, c := range s.commands {
-		if c.undecided() && !c.parked && !c.next.After(at) {
+		if c.undecided() && !c.next.After(at) {
 			due = append(due, c)
 		}
 	}
@@ -250,17 +250,13 @@ func (s *Store) Published(ctx context.Context, id uuid.UUID, next time.Time) err
 
 // Park implements eventstore.Store.
 func (s *Store) Park(ctx context.Context, id uuid.UUID) error {
-	return s.change(ctx, id, func(c *command) { c.parked = true })
+	return s.change(ctx, id, func(c *command) { c.next = c.deadline })
 }
 
 // Unpark implements eventstore.Store.
 func (s *Store) Unpark(ctx context.Context, id uuid.UUID) error {
 	now := s.clock()
-	return s.change(ctx, id, func(c *command) {
-		if c.parked {
-			c.parked, c.next = false, now
-		}
-	})
+	return s.change(ctx, id, func(c *command) { c.next = now })
 }
 
 func (s *Store) change(ctx context.Context, id uuid.UUID, change func(*command)) error {

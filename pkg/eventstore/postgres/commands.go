@@ -17,7 +17,7 @@ func (s *Store) Due(ctx context.Context, at time.Time, limit int) ([]eventstore.
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	rows, err := s.pool.Query(ctx, `SELECT command, attempts, recorded FROM eventstore.commands
-		WHERE decided IS NULL AND NOT parked AND next_attempt <= $1 ORDER BY next_attempt LIMIT $2`, at, limit)
+		WHERE decided IS NULL AND next_attempt <= $1 ORDER BY next_attempt LIMIT $2`, at, limit)
 	if err != nil {
 		return nil, fmt.Errorf("due commands: %w", unavailable(err))
 	}
@@ -44,13 +44,13 @@ func (s *Store) Published(ctx context.Context, command uuid.UUID, next time.Time
 // Park implements eventstore.Store.
 func (s *Store) Park(ctx context.Context, command uuid.UUID) error {
 	return s.change(ctx, "park", command, `UPDATE eventstore.commands
-		SET parked = true WHERE command_id = $1 AND decided IS NULL`)
+		SET next_attempt = (command->>'deadline')::timestamptz WHERE command_id = $1 AND decided IS NULL`)
 }
 
 // Unpark implements eventstore.Store.
 func (s *Store) Unpark(ctx context.Context, command uuid.UUID) error {
 	return s.change(ctx, "unpark", command, `UPDATE eventstore.commands
-		SET parked = false, next_attempt = $2 WHERE command_id = $1 AND decided IS NULL AND parked`, s.clock())
+		SET next_attempt = $2 WHERE command_id = $1 AND decided IS NULL`, s.clock())
 }
 
 func (s *Store) change(ctx context.Context, what string, command uuid.UUID, sql string, args ...any) error {

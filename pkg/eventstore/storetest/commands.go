@@ -119,7 +119,17 @@ var commandCases = map[string]func(*testing.T, *fixture){
 		f.send(t, c)
 		f.wantDue(t, f.clock.Now().Add(time.Hour))
 	},
-	"parked is not due until it is unparked": func(t *testing.T, f *fixture) {
+	"parked is not due before its deadline": func(t *testing.T, f *fixture) {
+		c := f.command()
+		c.Deadline = f.clock.Now().Add(2 * time.Hour)
+		f.send(t, c)
+		if err := f.Park(t.Context(), c.ID); err != nil {
+			t.Fatal(err)
+		}
+		f.wantDue(t, c.Deadline.Add(-time.Millisecond))
+		f.wantDue(t, c.Deadline.Add(time.Millisecond), c.ID)
+	},
+	"unparked is due at once": func(t *testing.T, f *fixture) {
 		c := f.command()
 		f.send(t, c)
 		if err := f.Published(t.Context(), c.ID, f.clock.Now().Add(time.Hour)); err != nil {
@@ -128,21 +138,12 @@ var commandCases = map[string]func(*testing.T, *fixture){
 		if err := f.Park(t.Context(), c.ID); err != nil {
 			t.Fatal(err)
 		}
-		f.wantDue(t, f.clock.Now().Add(2*time.Hour))
 		if err := f.Unpark(t.Context(), c.ID); err != nil {
 			t.Fatal(err)
 		}
 		due := f.due(t, f.clock.Now())
 		equal(t, "due", len(due), 1)
 		equal(t, "attempt", due[0].Attempt, 1)
-	},
-	"unparking what is not parked does nothing": func(t *testing.T, f *fixture) {
-		c := f.command()
-		f.send(t, c)
-		if err := f.Unpark(t.Context(), c.ID); err != nil {
-			t.Fatal(err)
-		}
-		f.wantDue(t, f.clock.Now())
 	},
 	"parked may still be decided": func(t *testing.T, f *fixture) {
 		c := f.command()

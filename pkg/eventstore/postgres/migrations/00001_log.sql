@@ -50,14 +50,13 @@ CREATE TABLE eventstore.commands (
     recorded     timestamptz NOT NULL,
     attempts     integer NOT NULL DEFAULT 0,
     next_attempt timestamptz,
-    parked       boolean NOT NULL DEFAULT false,
     decided      timestamptz,
     rejection    jsonb,
     era          smallint, -- position of the last event that the command appended
     tx           xid8,
     seq          bigint
 ) WITH (fillfactor = 80);
-CREATE INDEX commands_due ON eventstore.commands (next_attempt) WHERE decided IS NULL AND NOT parked;
+CREATE INDEX commands_due ON eventstore.commands (next_attempt) WHERE decided IS NULL;
 
 CREATE TABLE eventstore.requests (
     actor     text COLLATE "C" NOT NULL,
