@@ -234,10 +234,7 @@ func (k *Kind[S]) fact(ctx context.Context, e *Engine, stream events.Stream, i e
 func (u *unit[S]) inherit() {
 	for j := len(u.resource.Events) - 1; j >= 0; j-- {
 		if m := u.resource.Events[j].Meta; m.Causation == u.meta.Causation || m.Operation == u.meta.Operation {
-			u.meta.OnBehalfOf, u.meta.Reason, u.meta.Correlation, u.meta.Traceparent = m.Actor, m.Reason, m.Correlation, m.Traceparent
-			if m.OnBehalfOf != "" {
-				u.meta.OnBehalfOf = m.OnBehalfOf
-			}
+			u.meta.OnBehalfOf, u.meta.Reason, u.meta.Correlation, u.meta.Traceparent = m.Principal(), m.Reason, m.Correlation, m.Traceparent
 			return
 		}
 	}

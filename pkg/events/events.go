@@ -47,6 +47,14 @@ type Meta struct {
 	Traceparent string    `json:"traceparent,omitempty"`
 }
 
+// Principal is who wanted it: the one for whom a service acted, else the actor.
+func (m Meta) Principal() string {
+	if m.OnBehalfOf != "" {
+		return m.OnBehalfOf
+	}
+	return m.Actor
+}
+
 // Draft is an event that has been decided and not yet recorded.
 type Draft struct {
 	Type   string

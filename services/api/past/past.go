@@ -111,7 +111,7 @@ type Change struct {
 	Version   int64                      `json:"version"`
 	Time      time.Time                  `json:"time"`
 	Type      string                     `json:"type"`
-	Actor     string                     `json:"actor"`
+	Actor     string                     `json:"actor"` // who wanted it; the event names the service too
 	Reason    *string                    `json:"reason"`
 	Operation *uuid.UUID                 `json:"operation"`
 	Before    map[string]json.RawMessage `json:"before"` // the fields that changed, as they were
@@ -179,7 +179,7 @@ var bookkeeping = map[string]bool{"version": true, "updated_at": true, "position
 
 func change(e events.Event, before, after map[string]json.RawMessage) Change {
 	c := Change{
-		Position: e.Position, Version: e.Version, Time: e.At, Type: e.Type, Actor: e.Meta.Actor,
+		Position: e.Position, Version: e.Version, Time: e.At, Type: e.Type, Actor: e.Meta.Principal(),
 		Before: map[string]json.RawMessage{}, After: map[string]json.RawMessage{},
 	}
 	if e.Meta.Reason != "" {

@@ -32,7 +32,7 @@ func (a *app) events() *cobra.Command {
 			{"TYPE", func(e openapi.Event) string { return e.Type }},
 			{"STREAM", func(e openapi.Event) string { return string(e.Stream) }},
 			{"VERSION", func(e openapi.Event) string { return fmt.Sprint(e.Version) }},
-			{"ACTOR", func(e openapi.Event) string { return e.Meta.Actor }},
+			{"ACTOR", func(e openapi.Event) string { return e.Meta.Principal() }},
 			{"POSITION", func(e openapi.Event) string { return e.Position.String() }},
 		})
 	})
@@ -95,7 +95,7 @@ func (s *session) printEvent(e openapi.Event) error {
 			err = s.document(e)
 		}
 	default:
-		_, err = fmt.Fprintf(s.out, "%s  %-24s %-46s %s\n", stamp(e.At), e.Type, e.Stream, printable(e.Meta.Actor))
+		_, err = fmt.Fprintf(s.out, "%s  %-24s %-46s %s\n", stamp(e.At), e.Type, e.Stream, printable(e.Meta.Principal()))
 	}
 	return err
 }
