@@ -181,25 +181,13 @@ func startBus(ctx context.Context, dir string, log *slog.Logger) (_ *bus.Bus, st
 	return b, stop, nil
 }
 
-// leader lets the relay run for as long as the store's lock is held.
-type leader struct{ *postgres.Store }
-
-func (l leader) Lead(ctx context.Context, name string, run func(context.Context) error) error {
-	ctx, release, err := l.Store.Lead(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return run(ctx)
-}
-
 func (n *fakeNode) relay(store *postgres.Store, b *bus.Bus) rest.Check {
 	domains := map[string]string{}
 	for _, r := range api.Resources {
 		domains[r.Kind] = r.Domain
 	}
 	r := relay.New(relay.Options{
-		Leader: leader{store}, Store: store, Bus: b, Log: n.log,
+		Leader: store, Store: store, Bus: b, Log: n.log,
 		Domain: func(kind string) string {
 			if d := domains[kind]; d != "" {
 				return d
