@@ -148,7 +148,10 @@ func (c *Contract) checkProblem(op *openapi3.Operation, status int, data []byte)
 	}
 	listed := append(codes(op.Extensions["x-problems"]), c.common...)
 	if planned, _ := op.Extensions["x-not-implemented"].(bool); planned {
-		listed = append(listed, problem.NotImplemented, problem.FeatureNotBuilt)
+		listed = append(listed, problem.NotImplemented)
+	}
+	if _, optional := op.Extensions["x-feature"]; optional {
+		listed = append(listed, problem.FeatureNotBuilt)
 	}
 	switch {
 	case p.Status != status || p.Code.Status() != status || p.Title != p.Code.Title():

@@ -19,6 +19,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
 	"horcrux/services/api/access"
 	"horcrux/services/api/submit"
@@ -78,6 +79,9 @@ func (s *Server) admit(next echo.HandlerFunc) echo.HandlerFunc {
 		if r.planned {
 			return next(c)
 		}
+		if err := s.built(r.feature); err != nil {
+			return err
+		}
 		var err error
 		if known.query, err = url.ParseQuery(req.URL.RawQuery); err != nil {
 			return malformed("query", "not validly escaped")
@@ -96,6 +100,14 @@ func (s *Server) admit(next echo.HandlerFunc) echo.HandlerFunc {
 		c.SetRequest(req.WithContext(ctx))
 		return next(c)
 	}
+}
+
+// built refuses what needs a feature that this binary was built without; "" needs none.
+func (s *Server) built(feature string) error {
+	if feature == "" || slices.ContainsFunc(s.Features, func(f openapi.Feature) bool { return f.Name == feature && f.Built }) {
+		return nil
+	}
+	return problem.New(problem.FeatureNotBuilt, "this binary was built without %s; build it with USE=%s", feature, feature)
 }
 
 // streams says whether the answer does not end.

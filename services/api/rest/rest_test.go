@@ -368,3 +368,12 @@ func TestSystem(t *testing.T) {
 		t.Errorf("%s", r.Body)
 	}
 }
+
+func TestFeaturesThatAreNotBuilt(t *testing.T) {
+	w := newWorld(t)
+	w.call("POST", "/api/vms", `{"name":"a","backend":"lxd"}`).problem(problem.FeatureNotBuilt)
+	w = newWorld(t, func(o *Options) { o.Features = []openapi.Feature{{Name: "qemu"}} })
+	w.call("POST", "/api/vms", `{"name":"a"}`).problem(problem.FeatureNotBuilt)
+	w.get("/api/vms/a/history").problem(problem.FeatureNotBuilt)
+	w.get("/api/storage/pools").is(200)
+}

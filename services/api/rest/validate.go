@@ -189,6 +189,9 @@ func leaves(below string, e *jsonschema.ValidationError, unknown, wrong []proble
 		for _, t := range append(slices.Clone(e.InstanceLocation), tokens...) {
 			pointer.WriteString("/" + escape(t))
 		}
+		if pointer.Len() == 0 {
+			return "body" // the whole of it
+		}
 		return strictjson.Field(pointer.String())
 	}
 	switch k := e.ErrorKind.(type) {

@@ -108,6 +108,9 @@ func (s *Server) newVM(ctx context.Context, b *openapi.VMCreate) (node string, d
 		CPUModel: or(b.CPUModel, "host-model"), Machine: or(b.Machine, "q35"), Firmware: string(or(b.Firmware, openapi.FirmwareBios)),
 		Disks: []vm.Disk{}, Networks: []vm.NIC{}, Autostart: or(b.Autostart, false), OnDrift: "record",
 	}
+	if err := s.built(spec.Backend); err != nil { // backends are features by the same name
+		return "", nil, err
+	}
 	var fields []problem.Field
 	file := func(field string, path *string) *string {
 		if path == nil {
