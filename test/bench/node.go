@@ -233,7 +233,8 @@ func (n *fakeNode) gateway(ctx context.Context, pool *pgxpool.Pool, store *postg
 	svc, err := api.New(ctx, api.Options{
 		Store: store, Bus: b, Wake: wake, Pool: pool, DataDir: n.dir, Socket: socketIn(n.dir), Log: n.log, Ready: ready,
 		ImageDirs: []string{filepath.Join(n.dir, "images")}, Version: openapi.Version{Version: "bench", Go: runtime.Version()},
-		Node: func(context.Context, string) (uuid.UUID, error) { return node, nil },
+		Features: []openapi.Feature{{Name: "qemu", Built: true}}, // what the routes of machines ask for
+		Node:     func(context.Context, string) (uuid.UUID, error) { return node, nil },
 	})
 	if err != nil {
 		return err

@@ -139,35 +139,49 @@ func (c client) get(ctx context.Context, path string) ([]byte, error) {
 }
 
 func (c client) do(ctx context.Context, method, path string, body any) ([]byte, error) {
+	var out bytes.Buffer
+	err := c.into(ctx, &out, method, path, body)
+	return out.Bytes(), err
+}
+
+// into reads a body that comes with 200 into a buffer, which it empties first.
+func (c client) into(ctx context.Context, out *bytes.Buffer, method, path string, body any) error {
+	out.Reset()
 	var in io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		in = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://horcrux"+path, in)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	res, err := c.Do(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer res.Body.Close() //nolint:errcheck // it was only read
-	out := make([]byte, 0, max(res.ContentLength, 512))
-	buf := bytes.NewBuffer(out)
-	_, err = buf.ReadFrom(res.Body)
-	out = buf.Bytes()
+	_, err = out.ReadFrom(res.Body)
 	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s %s: %s: %s", method, path, res.Status, out[:min(len(out), 500)])
+		text := out.Bytes()
+		err = &statusError{res.StatusCode, fmt.Sprintf("%s %s: %s: %s", method, path, res.Status, text[:min(len(text), 500)])}
 	}
-	return out, err
+	return err
 }
+
+// statusError is an answer other than 200.
+type statusError struct {
+	status int
+	text   string
+}
+
+func (e *statusError) Error() string { return e.text }
 
 // must sends a change, waits for the end of its operation, and wants it to have succeeded.
 func (c client) must(ctx context.Context, method, path string, body any) (operation.View, error) {

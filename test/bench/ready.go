@@ -11,6 +11,7 @@ import (
 	"horcrux/pkg/events"
 	"horcrux/pkg/eventstore/postgres"
 	"horcrux/pkg/pgserver"
+	"horcrux/pkg/problem"
 )
 
 // ready measures how long a whole Horcrux takes from its start to /readyz: Postgres, NATS, services and REST, with a
@@ -100,13 +101,9 @@ func startOnce(ctx context.Context, dir string, vms int, end events.Position) (t
 func (p *process) await(ctx context.Context, position events.Position) error {
 	for {
 		_, err := p.get(ctx, "/api/vms?limit=1&min_position="+position.String())
-		if err == nil || ctx.Err() != nil {
+		var answer *statusError
+		if !errors.As(err, &answer) || answer.status != problem.DeadlineExceeded.Status() {
 			return err
-		}
-		select {
-		case <-p.done:
-			return err
-		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }
