@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"horcrux/pkg/events"
 	"horcrux/pkg/events/pool"
 	wire "horcrux/pkg/events/vm"
@@ -66,7 +68,7 @@ func (s *Service) prepareCreate(ctx context.Context, cmd events.Command, decoded
 	for i := range c.Spec.Disks {
 		d := &c.Spec.Disks[i]
 		at := fmt.Sprintf("disks[%d].", i)
-		stream, err := s.Store.Lookup(ctx, eventstore.Name{Scope: pool.NameScope, Value: d.Pool})
+		stream, err := s.pool(ctx, d.Pool)
 		if err != nil {
 			return nil, err
 		}
@@ -100,6 +102,20 @@ func built(spec wire.Spec) error {
 		return p
 	}
 	return nil
+}
+
+// pool finds a pool by id or name; "" if there is none.
+func (s *Service) pool(ctx context.Context, ref string) (events.Stream, error) {
+	id, err := uuid.Parse(ref)
+	if err != nil {
+		return s.Store.Lookup(ctx, eventstore.Name{Scope: pool.NameScope, Value: ref})
+	}
+	stream := events.NewStream(pool.Kind, id)
+	h, err := s.Store.Load(ctx, stream)
+	if err != nil || h[0].Head.Version == 0 {
+		return "", err
+	}
+	return stream, nil
 }
 
 // file checks a path that a request named and puts the resolved one in its place.

@@ -306,6 +306,7 @@ func TestRefusals(t *testing.T) {
 		{"more CPUs than the host", func(d *wire.CreateData) { d.Spec.CPUs = 65 }, problem.InvalidValue, "cpus"},
 		{"more memory than the host", func(d *wire.CreateData) { d.Spec.MemoryMB = 1 << 30 }, problem.InvalidValue, "memory_mb"},
 		{"no such pool", func(d *wire.CreateData) { d.Spec.Disks = []wire.Disk{{Pool: "none"}} }, problem.InvalidValue, "disks[0].pool"},
+		{"no pool of that id", func(d *wire.CreateData) { d.Spec.Disks = []wire.Disk{{Pool: events.NewID().String()}} }, problem.InvalidValue, "disks[0].pool"},
 		{"no such node", func(d *wire.CreateData) { d.Node = &other }, problem.InvalidValue, "node"},
 		{"a backend that is not built", func(d *wire.CreateData) { d.Spec.Backend = "incus" }, problem.FeatureNotBuilt, "backend"},
 		{"a firmware that is not written", func(d *wire.CreateData) { d.Spec.Firmware = "uefi" }, problem.NotImplemented, "firmware"},

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode/utf8"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/google/uuid"
@@ -197,7 +199,7 @@ func (d *Driver) SetAutostart(ctx context.Context, id uuid.UUID, on bool) error 
 func (d *Driver) SetDescription(ctx context.Context, id uuid.UUID, text string) error {
 	var value golibvirt.OptString // none removes it
 	if text != "" {
-		value = golibvirt.OptString{text}
+		value = golibvirt.OptString{legible(text)}
 	}
 	set := func(impact golibvirt.DomainModificationImpact) error {
 		return d.do(ctx, func(l *golibvirt.Libvirt) error {
@@ -212,6 +214,17 @@ func (d *Driver) SetDescription(ctx context.Context, id uuid.UUID, text string) 
 		return fmt.Errorf("describe domain %s: %w", id, err)
 	}
 	return nil
+}
+
+// legible puts U+FFFD in place of what XML cannot hold, as marshalling does: libvirt writes all that it is told, and a
+// domain whose file it cannot read again is lost.
+func legible(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
 }
 
 func active(s hypervisor.State) bool { return s == hypervisor.Running || s == hypervisor.Paused }
