@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"horcrux/pkg/events/operation"
+	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
 )
 
@@ -81,6 +82,20 @@ func (i *Instance) Get(path string, v any) {
 	if err := json.Unmarshal(a.Bytes, v); err != nil {
 		i.T.Fatalf("GET %s: %v\n%s", path, err, a.Bytes)
 	}
+}
+
+// Readiness is what /readyz says of each dependency.
+func (i *Instance) Readiness() map[string]bool {
+	i.T.Helper()
+	var all openapi.Readiness
+	if a := i.Do("GET", "/readyz", nil); json.Unmarshal(a.Bytes, &all) != nil {
+		i.T.Fatalf("/readyz: %d %s", a.StatusCode, a.Bytes)
+	}
+	ready := map[string]bool{}
+	for _, d := range all.Dependencies {
+		ready[d.Name] = d.Ready
+	}
+	return ready
 }
 
 // Must sends a mutation with wait and wants its operation to have succeeded.

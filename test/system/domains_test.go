@@ -2,11 +2,13 @@ package system_test
 
 import (
 	"bytes"
+	"context"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/digitalocean/go-libvirt"
 	"github.com/digitalocean/go-libvirt/socket/dialers"
@@ -22,12 +24,18 @@ func libvirtSocket(i *instance.Instance) string {
 // virsh asks an instance's libvirtd as its administrator would, and returns the answer without the space around it.
 func virsh(t *testing.T, i *instance.Instance, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "virsh", append([]string{"-c", "qemu+unix:///system?socket=" + libvirtSocket(i)}, args...)...)
-	out, err := cmd.CombinedOutput()
+	out, err := tryVirsh(i, args...)
 	if err != nil {
 		t.Fatalf("virsh %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-	return strings.TrimSpace(string(out))
+	return out
+}
+
+func tryVirsh(i *instance.Instance, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "virsh", append([]string{"-c", "qemu+unix:///system?socket=" + libvirtSocket(i)}, args...)...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
 }
 
 // effects are what libvirt said happened to a domain.
