@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -25,7 +26,7 @@ const (
 
 // lag appends events at a steady rate and measures how long after its commit each is in the read model. In between it
 // commits one row at a time, on a connection of its own.
-func lag(ctx context.Context, b *bench, r *result) error {
+func lag(ctx context.Context, b *bench, r *result) (err error) {
 	l, err := b.postgres(ctx)
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func lag(ctx context.Context, b *bench, r *result) error {
 	if err != nil {
 		return err
 	}
-	defer stopBus()
+	defer func() { err = errors.Join(err, stopBus()) }()
 	wake, stopWake := bus.Nudges()
 	defer stopWake()
 	model, err := readmodel.Open(ctx, readmodel.Options{

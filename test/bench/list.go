@@ -167,13 +167,16 @@ func (s *served) sql(ctx context.Context, turn int) (float64, error) {
 			return err
 		}
 		defer rows.Close()
-		docs := make([]string, 0, pageSize)
+		found := 0
 		for rows.Next() {
 			var doc string
 			if err := rows.Scan(&doc); err != nil {
 				return err
 			}
-			docs = append(docs, doc)
+			found += len(doc)
+		}
+		if found == 0 && rows.Err() == nil {
+			return errors.New("the page is empty")
 		}
 		return rows.Err()
 	})

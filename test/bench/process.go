@@ -166,7 +166,7 @@ func (c client) into(ctx context.Context, out *bytes.Buffer, method, path string
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close() //nolint:errcheck // it was only read
+	defer res.Body.Close()
 	_, err = out.ReadFrom(res.Body)
 	if err == nil && res.StatusCode != http.StatusOK {
 		text := out.Bytes()
@@ -194,7 +194,7 @@ func (c client) must(ctx context.Context, method, path string, body any) (operat
 		return op, err
 	}
 	if op.State != operation.StateSucceeded {
-		return op, fmt.Errorf("%s %s: %s: %+v", method, path, op.State, op.Error)
+		return op, fmt.Errorf("%s %s: the operation is %s: %s", method, path, op.State, out)
 	}
 	return op, nil
 }

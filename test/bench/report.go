@@ -119,10 +119,13 @@ func (r *result) save(out, size string) (err error) {
 		return err
 	}
 	w := csv.NewWriter(f)
-	records := [][]string{{"time", "commit", "size", "fsync", "cpus", "load_before", "load_after",
-		"what", "name", "unit", "n", "p50", "p95", "p99", "value", "required", "aim", "verdict"}}
-	common := []string{r.begin.UTC().Format(time.RFC3339), r.before.commit, size, r.fsync, strconv.Itoa(r.before.cpus),
-		r.before.load, r.after.load}
+	records := [][]string{{
+		"time", "commit", "size", "fsync", "cpus", "load_before", "load_after",
+		"what", "name", "unit", "n", "p50", "p95", "p99", "value", "required", "aim", "verdict",
+	}}
+	common := []string{
+		r.begin.UTC().Format(time.RFC3339), r.before.commit, size, r.fsync, strconv.Itoa(r.before.cpus), r.before.load, r.after.load,
+	}
 	add := func(fields ...string) { records = append(records, append(common[:len(common):len(common)], fields...)) }
 	for _, s := range r.series {
 		add("series", s.name, s.unit, strconv.Itoa(len(s.values)), figure(s.p50()), figure(s.p95()), figure(s.p99()), "", "", "", "")
