@@ -1,6 +1,7 @@
 package instance
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,6 +30,8 @@ type Instance struct {
 	Dir  string   // data dir
 	Args []string // of serve, besides the data dir
 	Env  []string // besides the environment
+	// Probe is the path that answers 200 once the instance is up; "" is /readyz. One without a hypervisor is never ready.
+	Probe string
 	// Check sees every answer, whose body can be read; nil for none. What it fails with, the request fails with.
 	Check func(*http.Request, *http.Response) error
 
@@ -135,7 +138,7 @@ func (i *Instance) Launch(env ...string) {
 	}()
 }
 
-// Ready waits until /readyz is content.
+// Ready waits until the instance is up.
 func (i *Instance) Ready() {
 	i.T.Helper()
 	if err := i.ready(); err != nil {
@@ -146,7 +149,7 @@ func (i *Instance) Ready() {
 func (i *Instance) ready() error {
 	last := "no answer"
 	for end := time.Now().Add(readyTime); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if r, err := i.HTTP.Get("http://horcrux/readyz"); err == nil {
+		if r, err := i.HTTP.Get("http://horcrux" + cmp.Or(i.Probe, "/readyz")); err == nil {
 			b, err := io.ReadAll(r.Body)
 			r.Body.Close()
 			if last = string(b); err == nil && r.StatusCode == http.StatusOK {
@@ -200,13 +203,16 @@ func (i *Instance) Ended() bool {
 	}
 }
 
+// Signal sends the process a signal. It may have ended.
+func (i *Instance) Signal(s os.Signal) { _ = i.cmd.Process.Signal(s) }
+
 // Stop ends the process with SIGTERM and waits.
 func (i *Instance) Stop() {
 	i.T.Helper()
 	if i.cmd == nil {
 		return
 	}
-	_ = i.cmd.Process.Signal(syscall.SIGTERM)
+	i.Signal(syscall.SIGTERM)
 	select {
 	case <-i.done:
 	case <-time.After(stopTime):

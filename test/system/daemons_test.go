@@ -56,3 +56,24 @@ func alive(pid int) bool {
 	_, after, _ := strings.Cut(string(stat), ") ")
 	return !strings.HasPrefix(after, "Z")
 }
+
+// processes lists what runs on behalf of an instance: what names its data dir, works in it or has it mounted.
+func processes(t *testing.T, i *instance.Instance) (found []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range all {
+		line, err := os.ReadFile(filepath.Join(dir, "cmdline"))
+		if err != nil || len(line) == 0 {
+			continue // it has ended
+		}
+		cwd, _ := os.Readlink(filepath.Join(dir, "cwd"))          // likewise,
+		mounts, _ := os.ReadFile(filepath.Join(dir, "mountinfo")) // as here
+		if strings.Contains(string(line)+"\n"+cwd+"/\n"+string(mounts), i.Dir+"/") {
+			found = append(found, strings.ReplaceAll(strings.TrimRight(string(line), "\x00"), "\x00", " "))
+		}
+	}
+	return found
+}

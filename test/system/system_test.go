@@ -13,17 +13,22 @@ import (
 	"horcrux/pkg/openapi/openapitest"
 	"horcrux/services/compute/hypervisor/accel/initrd"
 	"horcrux/services/compute/hypervisor/drivertest/guest"
+	"horcrux/services/compute/hypervisor/libvirt/libvirtd"
 	"horcrux/test/instance"
 )
 
 var binary string
 
 func TestMain(m *testing.M) {
+	libvirtd.Hook()
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "horcrux-bin")
 		if err == nil {
 			defer os.RemoveAll(dir)
 			binary, err = instance.Build(dir, "")
+		}
+		if err == nil {
+			err = os.Chmod(dir, 0o755) // other users run it too
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -37,6 +42,16 @@ func TestMain(m *testing.M) {
 func qemuInstance(t *testing.T) *instance.Instance {
 	t.Helper()
 	return newInstance(t, binary, "--libvirt-private", "yes", "--accelerator", "tcg")
+}
+
+// bareInstance is an instance whose hypervisor is not there, which is up all the same, and sooner.
+func bareInstance(t *testing.T, args ...string) *instance.Instance {
+	t.Helper()
+	i := newInstance(t, binary, append([]string{
+		"--libvirt-private", "no", "--libvirt-uri", "qemu+unix:///system?socket=/nonexistent", "--accelerator", "tcg",
+	}, args...)...)
+	i.Probe = "/healthz"
+	return i
 }
 
 // newInstance is an instance of a binary, on a free port, that is not running.
