@@ -2,14 +2,13 @@ package volume_test
 
 import (
 	"encoding/json"
-	"reflect"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"horcrux/pkg/events"
+	"horcrux/pkg/events/eventstest"
 	"horcrux/pkg/events/volume"
 	"horcrux/pkg/problem"
 )
@@ -33,54 +32,31 @@ const (
 	problemJSON = `{"problem":{"code":"insufficient_resources","detail":"full"}}`
 )
 
-// golden holds each event as it is recorded. What is recorded is read for ever: these bytes do not change. A new
-// schema gets new bytes beside them.
-var golden = []struct {
-	name  string
-	event any
-	bytes string
-}{
-	{"volume.create_requested", volume.CreateRequested{
-		Intent: intent("volume.create"), PoolPath: "/var/lib/horcrux/volumes", Node: node,
-		CreateData: volume.CreateData{
-			Pool: poolID, Name: "data-1", SizeGB: 10, Format: "qcow2", Thin: true,
-			Owner: "vm/01900000-0000-7000-8000-000000000005", Image: "/images/debian.qcow2",
-		},
-	}, `{"type":"volume.create",` + intentJSON + `,"pool":"01900000-0000-7000-8000-000000000002","name":"data-1","size_gb":10,"format":"qcow2","thin":true,"owner":"vm/01900000-0000-7000-8000-000000000005","image":"/images/debian.qcow2","pool_path":"/var/lib/horcrux/volumes","node":"01900000-0000-7000-8000-000000000001"}`},
+var golden = []eventstest.Case{
 	{
-		"volume.created",
-		volume.Created{Type: "file", Path: "/var/lib/horcrux/volumes/v.qcow2", Format: "qcow2"},
-		`{"type":"file","path":"/var/lib/horcrux/volumes/v.qcow2","format":"qcow2"}`,
+		Type: "volume.create_requested",
+		Event: volume.CreateRequested{
+			Intent: intent("volume.create"), PoolPath: "/var/lib/horcrux/volumes", Node: node,
+			CreateData: volume.CreateData{
+				Pool: poolID, Name: "data-1", SizeGB: 10, Format: "qcow2", Thin: true,
+				Owner: "vm/01900000-0000-7000-8000-000000000005", Image: "/images/debian.qcow2",
+			},
+		},
+		Data: `{"type":"volume.create",` + intentJSON + `,"pool":"01900000-0000-7000-8000-000000000002","name":"data-1","size_gb":10,"format":"qcow2","thin":true,"owner":"vm/01900000-0000-7000-8000-000000000005","image":"/images/debian.qcow2","pool_path":"/var/lib/horcrux/volumes","node":"01900000-0000-7000-8000-000000000001"}`,
 	},
-	{"volume.create_failed", volume.CreateFailed{Problem: problem.New(problem.InsufficientResources, "full")}, problemJSON},
-	{"volume.delete_requested", volume.DeleteRequested{Intent: intent("volume.delete")}, `{"type":"volume.delete",` + intentJSON + `}`},
-	{"volume.delete_failed", volume.DeleteFailed{Problem: problem.New(problem.InsufficientResources, "full")}, problemJSON},
-	{"volume.deleted", volume.Deleted{}, `{}`},
-	{"volume.released", volume.Released{}, `{}`},
+	{
+		Type:  "volume.created",
+		Event: volume.Created{Type: "file", Path: "/var/lib/horcrux/volumes/v.qcow2", Format: "qcow2"},
+		Data:  `{"type":"file","path":"/var/lib/horcrux/volumes/v.qcow2","format":"qcow2"}`,
+	},
+	{Type: "volume.create_failed", Event: volume.CreateFailed{Problem: problem.New(problem.InsufficientResources, "full")}, Data: problemJSON},
+	{Type: "volume.delete_requested", Event: volume.DeleteRequested{Intent: intent("volume.delete")}, Data: `{"type":"volume.delete",` + intentJSON + `}`},
+	{Type: "volume.delete_failed", Event: volume.DeleteFailed{Problem: problem.New(problem.InsufficientResources, "full")}, Data: problemJSON},
+	{Type: "volume.deleted", Event: volume.Deleted{}, Data: `{}`},
+	{Type: "volume.released", Event: volume.Released{}, Data: `{}`},
 }
 
-func TestGolden(t *testing.T) {
-	var seen []string
-	for _, c := range golden {
-		seen = append(seen, c.name)
-		t.Run(c.name, func(t *testing.T) {
-			d := volume.Codec.Encode(c.event)
-			if d.Type != c.name || d.Schema != 1 || string(d.Data) != c.bytes {
-				t.Errorf("%s schema %d is\n%s\nwant\n%s", d.Type, d.Schema, d.Data, c.bytes)
-			}
-			got, err := volume.Codec.Decode(events.Event{Type: c.name, Schema: 1, Data: []byte(c.bytes)})
-			if err != nil || !reflect.DeepEqual(got, c.event) {
-				t.Errorf("read %#v, %v\nwant %#v", got, err, c.event)
-			}
-		})
-	}
-	types := volume.Codec.Types()
-	slices.Sort(types)
-	slices.Sort(seen)
-	if !slices.Equal(types, seen) {
-		t.Errorf("events without golden bytes: have %v of %v", seen, types)
-	}
-}
+func TestGolden(t *testing.T) { eventstest.Golden(t, volume.Codec, golden) }
 
 func TestView(t *testing.T) {
 	id := events.NewID()
@@ -90,10 +66,10 @@ func TestView(t *testing.T) {
 		deleted bool
 		want    func(volume.View) bool
 	}{
-		{golden[0].event, false, func(v volume.View) bool {
+		{golden[0].Event, false, func(v volume.View) bool {
 			return v.ID == id && v.Name == "data-1" && v.State == "creating" && v.Path == nil && v.SizeGB == 10 && v.Owner != ""
 		}},
-		{golden[1].event, false, func(v volume.View) bool {
+		{golden[1].Event, false, func(v volume.View) bool {
 			return v.State == "available" && *v.Path == "/var/lib/horcrux/volumes/v.qcow2"
 		}},
 		{volume.DeleteRequested{}, false, func(v volume.View) bool { return v.State == "deleting" }},
