@@ -118,7 +118,8 @@ func revise(current, target json.RawMessage) (*events.Revision, error) {
 		u.Description = &then.Description
 	}
 	if !slices.Equal(now.Tags, then.Tags) {
-		u.Tags = &then.Tags
+		tags := append([]string{}, then.Tags...) // none is an empty array: null would leave them as they are
+		u.Tags = &tags
 	}
 	if now.Autostart != then.Autostart {
 		u.Autostart = &then.Autostart

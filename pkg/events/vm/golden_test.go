@@ -1,0 +1,104 @@
+package vm_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/events"
+	"horcrux/pkg/events/eventstest"
+	"horcrux/pkg/events/vm"
+	"horcrux/pkg/problem"
+)
+
+var (
+	node      = uuid.MustParse("01900000-0000-7000-8000-000000000001")
+	op        = uuid.MustParse("01900000-0000-7000-8000-000000000004")
+	at        = time.Date(2026, 11, 22, 10, 0, 0, 123456000, time.UTC)
+	noMemory  = problem.New(problem.InsufficientResources, "no memory")
+	changeAll = vm.UpdateData{Description: new("front"), Tags: &[]string{"web", "prod"}, Autostart: new(true)}
+)
+
+func intent(kind string) events.Intent {
+	return events.Intent{
+		Type: kind, Command: uuid.MustParse("01900000-0000-5000-8000-000000000003"), Operation: op, Step: "domain",
+		ReplyTo: &events.Address{Domain: "compute", Node: node.String()}, Deadline: at,
+	}
+}
+
+var spec = vm.Spec{
+	Name: "web-1", Backend: "qemu", Description: "front end", Tags: []string{"web"}, CPUs: 2, MemoryMB: 512,
+	CPUModel: "host", Machine: "q35", Firmware: "bios",
+	Disks: []vm.Disk{
+		{
+			Pool: "local", SizeGB: 10, Format: "qcow2", Image: new("/images/debian.qcow2"), Bus: "virtio", BootOrder: new(1),
+			PoolID:   uuid.MustParse("01900000-0000-7000-8000-000000000002"),
+			VolumeID: uuid.MustParse("01900000-0000-5000-8000-000000000006"), VolumeName: "web-1-disk0",
+		},
+		{Pool: "local", SizeGB: 1, Format: "raw", Bus: "scsi"},
+	},
+	Networks:  []vm.NIC{{Network: "default", Model: "virtio", MAC: new("52:54:00:00:00:01")}, {Network: "lan", Model: "e1000"}},
+	Boot:      vm.Boot{Kernel: new("/boot/vmlinuz"), Initrd: new("/boot/initrd"), Cmdline: new("console=ttyS0"), ISO: new("/iso/debian.iso")},
+	Autostart: true, OnDrift: "record",
+}
+
+const (
+	disksJSON    = `[{"pool":"local","size_gb":10,"format":"qcow2","image":"/images/debian.qcow2","bus":"virtio","boot_order":1,"pool_id":"01900000-0000-7000-8000-000000000002","volume_id":"01900000-0000-5000-8000-000000000006","volume":"web-1-disk0"},{"pool":"local","size_gb":1,"format":"raw","image":null,"bus":"scsi","boot_order":null}]`
+	networksJSON = `[{"network":"default","model":"virtio","mac":"52:54:00:00:00:01"},{"network":"lan","model":"e1000","mac":null}]`
+	bootJSON     = `{"kernel":"/boot/vmlinuz","initrd":"/boot/initrd","cmdline":"console=ttyS0","iso":"/iso/debian.iso"}`
+	specJSON     = `{"name":"web-1","backend":"qemu","description":"front end","tags":["web"],"cpus":2,"memory_mb":512,"cpu_model":"host","machine":"q35","firmware":"bios","disks":` + disksJSON + `,"networks":` + networksJSON + `,"boot":` + bootJSON + `,"autostart":true,"on_drift":"record"}`
+	intentJSON   = `"command":"01900000-0000-5000-8000-000000000003","operation":"01900000-0000-7000-8000-000000000004","step":"domain","reply_to":{"domain":"compute","node":"01900000-0000-7000-8000-000000000001"},"deadline":"2026-11-22T10:00:00.123456Z"`
+	problemJSON  = `{"problem":{"code":"insufficient_resources","detail":"no memory"}}`
+	failedJSON   = `{"problem":{"code":"insufficient_resources","detail":"no memory"},"state":"stopped"}`
+	updateJSON   = `"description":"front","tags":["web","prod"],"autostart":true`
+)
+
+func TestGolden(t *testing.T) {
+	eventstest.Golden(t, vm.Codec, []eventstest.Case{
+		{
+			Type:  "vm.create_requested",
+			Event: vm.CreateRequested{Spec: spec, Node: node, Operation: op},
+			Data:  `{"spec":` + specJSON + `,"node":"01900000-0000-7000-8000-000000000001","operation":"01900000-0000-7000-8000-000000000004"}`,
+		},
+		{Type: "vm.create_failed", Event: vm.CreateFailed{Problem: noMemory}, Data: problemJSON},
+		{
+			Type: "vm.define_requested",
+			Event: vm.DefineRequested{Intent: intent("vm.define"), Sources: []vm.Source{
+				{Type: "file", Path: "/var/lib/horcrux/volumes/a.qcow2", Format: "qcow2"}, {Type: "block", Path: "/dev/vg/b", Format: "raw"},
+			}},
+			Data: `{"type":"vm.define",` + intentJSON + `,"sources":[{"type":"file","path":"/var/lib/horcrux/volumes/a.qcow2","format":"qcow2"},{"type":"block","path":"/dev/vg/b","format":"raw"}]}`,
+		},
+		{Type: "vm.created", Event: vm.Created{NativeID: "n-1", Accelerator: "tcg"}, Data: `{"native_id":"n-1","accelerator":"tcg"}`},
+		{Type: "vm.define_failed", Event: vm.DefineFailed{Problem: noMemory}, Data: problemJSON},
+		{Type: "vm.start_requested", Event: vm.StartRequested{Intent: intent("vm.start")}, Data: `{"type":"vm.start",` + intentJSON + `}`},
+		{Type: "vm.started", Event: vm.Started{}, Data: `{}`},
+		{Type: "vm.started", Event: vm.Started{Cause: "started behind our back"}, Data: `{"cause":"started behind our back"}`},
+		{Type: "vm.start_failed", Event: vm.StartFailed{Problem: noMemory, State: vm.StateStopped}, Data: failedJSON},
+		{
+			Type:  "vm.stop_requested",
+			Event: vm.StopRequested{Intent: events.Intent{Type: "vm.stop", Command: op, Deadline: at}, Force: true},
+			Data:  `{"type":"vm.stop","command":"01900000-0000-7000-8000-000000000004","deadline":"2026-11-22T10:00:00.123456Z","force":true}`,
+		},
+		{Type: "vm.stop_requested", Event: vm.StopRequested{Intent: intent("vm.shutdown"), TimeoutS: 30}, Data: `{"type":"vm.shutdown",` + intentJSON + `,"force":false,"timeout_s":30}`},
+		{Type: "vm.stopped", Event: vm.Stopped{}, Data: `{}`},
+		{Type: "vm.stopped", Event: vm.Stopped{Cause: "crashed"}, Data: `{"cause":"crashed"}`},
+		{Type: "vm.stop_failed", Event: vm.StopFailed{Problem: noMemory, State: vm.StateStopped}, Data: failedJSON},
+		{Type: "vm.paused", Event: vm.PausedObserved{Cause: "ioerror"}, Data: `{"cause":"ioerror"}`},
+		{Type: "vm.lost", Event: vm.Lost{Cause: "undefined"}, Data: `{"cause":"undefined"}`},
+		{Type: "vm.updated", Event: vm.Updated{UpdateData: changeAll}, Data: `{` + updateJSON + `}`},
+		{Type: "vm.updated", Event: vm.Updated{UpdateData: vm.UpdateData{Tags: &[]string{}}}, Data: `{"tags":[]}`},
+		{Type: "vm.update_requested", Event: vm.UpdateRequested{Intent: intent("vm.update"), UpdateData: changeAll}, Data: `{"type":"vm.update",` + intentJSON + `,` + updateJSON + `}`},
+		{Type: "vm.update_failed", Event: vm.UpdateFailed{Problem: noMemory}, Data: problemJSON},
+		{
+			Type:  "vm.delete_requested",
+			Event: vm.DeleteRequested{Operation: op, Force: true, KeepDisks: true},
+			Data:  `{"operation":"01900000-0000-7000-8000-000000000004","force":true,"keep_disks":true}`,
+		},
+		{Type: "vm.remove_requested", Event: vm.RemoveRequested{Intent: intent("vm.remove")}, Data: `{"type":"vm.remove",` + intentJSON + `}`},
+		{Type: "vm.removed", Event: vm.Removed{}, Data: `{}`},
+		{Type: "vm.remove_failed", Event: vm.RemoveFailed{Problem: noMemory, State: vm.StateStopped}, Data: failedJSON},
+		{Type: "vm.delete_failed", Event: vm.DeleteFailed{Problem: noMemory, State: vm.StateStopped}, Data: failedJSON},
+		{Type: "vm.deleted", Event: vm.Deleted{}, Data: `{}`},
+	})
+}
