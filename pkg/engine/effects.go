@@ -10,6 +10,7 @@ import (
 
 	"horcrux/pkg/crashpoint"
 	"horcrux/pkg/events"
+	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
 )
 
@@ -83,16 +84,18 @@ func (x *effects) launch(stream events.Stream, command uuid.UUID, do func(contex
 	})
 }
 
-// schedule runs the effect that a state waits for.
-func (k *Kind[S]) schedule(e *Engine, stream events.Stream, s S) {
+// schedule runs the effect that a state waits for. known are the histories of the object and, where it is this
+// engine's, of the operation.
+func (k *Kind[S]) schedule(e *Engine, known []eventstore.History, s S) {
 	if i := k.Intent(s); i != nil {
-		e.effects.schedule(stream, i.Command, func(ctx context.Context) { k.perform(ctx, e, stream, s, *i) })
+		e.effects.schedule(known[0].Stream, i.Command, func(ctx context.Context) { k.perform(ctx, e, known, s, *i) })
 	}
 }
 
 // perform brings an effect about and records the fact, trying again until the intent's deadline. When ctx ends it
 // leaves everything as it is: whoever ended it goes on.
-func (k *Kind[S]) perform(ctx context.Context, e *Engine, stream events.Stream, s S, i events.Intent) {
+func (k *Kind[S]) perform(ctx context.Context, e *Engine, known []eventstore.History, s S, i events.Intent) {
+	stream := known[0].Stream
 	log := e.Log.With("stream", stream, "intent", i.Type, "command", i.Command, "operation", i.Operation)
 	pause := e.Backoff
 	for {
@@ -103,7 +106,7 @@ func (k *Kind[S]) perform(ctx context.Context, e *Engine, stream events.Stream, 
 			return
 		}
 		if err == nil {
-			k.record(ctx, e, stream, i, fact, nil, "")
+			k.record(ctx, e, known, i, fact, nil, "")
 			return
 		}
 		p := problem.From(err)
@@ -122,19 +125,19 @@ func (k *Kind[S]) perform(ctx context.Context, e *Engine, stream events.Stream, 
 			p = problem.New(problem.EffectFailed, "%s failed; the operation's log says more", i.Type)
 		}
 		log.Warn("effect failed", "err", err, "code", p.Code)
-		k.record(ctx, e, stream, i, k.Failed(ctx, stream.ID(), s, p), p, err.Error())
+		k.record(ctx, e, known, i, k.Failed(ctx, stream.ID(), s, p), p, err.Error())
 		return
 	}
 }
 
 // record appends a fact, trying again for as long as the store does not answer.
-func (k *Kind[S]) record(ctx context.Context, e *Engine, stream events.Stream, i events.Intent, fact any, p *problem.Problem, text string) {
+func (k *Kind[S]) record(ctx context.Context, e *Engine, known []eventstore.History, i events.Intent, fact any, p *problem.Problem, text string) {
 	for pause := e.Backoff; ; pause = min(2*pause, 64*e.Backoff) {
-		err := k.fact(ctx, e, stream, i, fact, p, text)
+		err := k.fact(ctx, e, known, i, fact, p, text)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		e.Log.Error("record a fact", "stream", stream, "intent", i.Type, "err", err)
+		e.Log.Error("record a fact", "stream", known[0].Stream, "intent", i.Type, "err", err)
 		if !sleep(ctx, pause) {
 			return
 		}

@@ -55,7 +55,7 @@ func (k *Kind[S]) handle(ctx context.Context, e *Engine, cmd events.Command) (ev
 		case errors.Is(err, errMoved):
 			continue
 		case err == nil && !r.Duplicate && r.Outcome.Rejection == nil:
-			u.commit(ctx, e)
+			u.commit(ctx, e, r)
 		case err == nil && !r.Duplicate:
 			e.publish(ctx, u.send)
 		}
@@ -182,21 +182,25 @@ func (u *unit[S]) reject(e *Engine, cmd events.Command, p *problem.Problem) (eve
 
 // commit goes on after an append: the commands that were recorded, and the effect that the object waits for, which
 // comes last because it ends the context of the effect before it.
-func (u *unit[S]) commit(ctx context.Context, e *Engine) {
+func (u *unit[S]) commit(ctx context.Context, e *Engine, r eventstore.Result) {
 	e.publish(ctx, u.send)
-	u.kind.schedule(e, u.resource.Stream, u.state)
+	i := u.kind.Intent(u.state)
+	if i == nil {
+		return
+	}
+	known := []eventstore.History{u.resource.After(r)}
+	if o := u.ops[i.Operation]; o != nil {
+		known = append(known, o.history.After(r))
+	}
+	u.kind.schedule(e, known, u.state)
 }
 
 // fact records what an effect has observed. log is the driver's own words for the operation's log.
-func (k *Kind[S]) fact(ctx context.Context, e *Engine, stream events.Stream, i events.Intent, c any, p *problem.Problem, log string) error {
-	streams := []events.Stream{stream}
-	if i.Operation != uuid.Nil && (i.ReplyTo == nil || *i.ReplyTo == e.address) {
-		streams = append(streams, events.NewStream(operation.Kind, i.Operation))
-	}
+func (k *Kind[S]) fact(ctx context.Context, e *Engine, known []eventstore.History, i events.Intent, c any, p *problem.Problem, log string) error {
 	var u *unit[S]
 	now := e.Clock()
 	id := events.DerivedID(i.Command, "fact")
-	_, err := eventstore.Run(ctx, e.Store, id, streams, func(h []eventstore.History) (eventstore.Append, error) {
+	r, err := eventstore.RunFrom(ctx, e.Store, id, known, func(h []eventstore.History) (eventstore.Append, error) {
 		var err error
 		meta := events.Meta{
 			Actor: "service:" + e.Domain, Auth: "internal", Operation: i.Operation, Causation: i.Command,
@@ -226,7 +230,7 @@ func (k *Kind[S]) fact(ctx context.Context, e *Engine, stream events.Stream, i e
 		return err
 	}
 	crashpoint.Reach(crashpoint.FactRecorded, i.Type)
-	u.commit(ctx, e)
+	u.commit(ctx, e, r)
 	return nil
 }
 
@@ -246,7 +250,7 @@ func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, ca
 	stream := events.NewStream(k.Codec.Kind, id)
 	var u *unit[S]
 	now := e.Clock()
-	_, err := eventstore.Run(ctx, e.Store, events.NewID(), []events.Stream{stream}, func(h []eventstore.History) (eventstore.Append, error) {
+	r, err := eventstore.Run(ctx, e.Store, events.NewID(), []events.Stream{stream}, func(h []eventstore.History) (eventstore.Append, error) {
 		var err error
 		if u, err = newUnit(e, k, now, events.Meta{Actor: "service:" + e.Domain, Auth: "internal", Reason: cause}, h); err != nil {
 			return eventstore.Append{}, err
@@ -262,7 +266,7 @@ func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, ca
 	if err != nil {
 		return err
 	}
-	u.commit(ctx, e)
+	u.commit(ctx, e, r)
 	return nil
 }
 
@@ -300,7 +304,7 @@ func (k *Kind[S]) stepEnded(ctx context.Context, e *Engine, stream, resource eve
 		return a, err
 	})
 	if err == nil && !r.Duplicate {
-		u.commit(ctx, e)
+		u.commit(ctx, e, r)
 	}
 	return r, err
 }
@@ -315,7 +319,14 @@ func (k *Kind[S]) resume(ctx context.Context, e *Engine, stream events.Stream) e
 	if err != nil {
 		return err
 	}
-	k.schedule(e, stream, s)
+	if i := k.Intent(s); i != nil && i.Operation != uuid.Nil && (i.ReplyTo == nil || *i.ReplyTo == e.address) {
+		op, err := e.Store.Load(ctx, events.NewStream(operation.Kind, i.Operation))
+		if err != nil {
+			return err
+		}
+		h = append(h, op...)
+	}
+	k.schedule(e, h, s)
 	return nil
 }
 

@@ -202,6 +202,12 @@ func Run(ctx context.Context, s Store, command uuid.UUID, streams []events.Strea
 	if err != nil {
 		return Result{}, err
 	}
+	return RunFrom(ctx, s, command, histories, decide)
+}
+
+// RunFrom is Run from histories that are at hand. When they are not the streams' present it decides once more, as Run
+// does.
+func RunFrom(ctx context.Context, s Store, command uuid.UUID, histories []History, decide Decision) (Result, error) {
 	a, err := decide(histories)
 	if err != nil {
 		return Result{}, err
@@ -211,5 +217,20 @@ func Run(ctx context.Context, s Store, command uuid.UUID, streams []events.Strea
 	if !errors.Is(err, ErrWrongVersion) {
 		return r, err
 	}
+	streams := make([]events.Stream, len(histories))
+	for i, h := range histories {
+		streams[i] = h.Stream
+	}
 	return s.Locked(ctx, command, streams, decide)
+}
+
+// After is the history once the events that an append recorded have come to it.
+func (h History) After(r Result) History {
+	for _, e := range r.Events {
+		if e.Stream == h.Stream {
+			h.Events = append(h.Events[:len(h.Events):len(h.Events)], e)
+			h.Head = Head{Version: e.Version, Hash: e.Hash, At: e.At}
+		}
+	}
+	return h
 }
