@@ -4,6 +4,7 @@ package operation
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -113,7 +114,8 @@ func (s State) Ended() bool {
 	return s == StateSucceeded || s == StateFailed || s == StateCanceled
 }
 
-// Step as users see it. State is pending, running, succeeded, failed, undoing or undone.
+// Step as users see it. State is pending, running, succeeded, failed, undoing (the operation was cancelled while the
+// step ran: it goes on to its end and is then taken back) or undone.
 type Step struct {
 	Name  string           `json:"name"`
 	State string           `json:"state"`
@@ -173,6 +175,7 @@ func Apply(v View, e events.Event) (View, error) {
 			v.Steps[0].State = "running"
 		}
 	case StepSucceeded:
+		canceled := slices.ContainsFunc(v.Steps, func(s Step) bool { return s.State == "undoing" })
 		step(ev.Step, "succeeded", nil)
 		done := 0
 		for i := range v.Steps {
@@ -180,7 +183,7 @@ func Apply(v View, e events.Event) (View, error) {
 				done++
 			}
 		}
-		if done < len(v.Steps) {
+		if done < len(v.Steps) && !canceled { // what comes next of a cancelled one is not in the view
 			v.Steps[done].State = "running"
 			v.Progress = 100 * done / len(v.Steps)
 		}
@@ -188,6 +191,12 @@ func Apply(v View, e events.Event) (View, error) {
 		step(ev.Step, "failed", ev.Problem)
 	case StepUndone:
 		step(ev.Step, "undone", ev.Problem)
+	case CancelRequested:
+		for i := range v.Steps {
+			if v.Steps[i].State == "running" {
+				v.Steps[i].State = "undoing"
+			}
+		}
 	case Succeeded:
 		end(StateSucceeded, nil)
 		v.Progress = 100
