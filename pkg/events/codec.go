@@ -36,12 +36,15 @@ type Codec struct {
 	byType map[reflect.Type]Type
 }
 
-// NewCodec returns the codec of a kind. It panics on a type declared twice.
+// NewCodec returns the codec of a kind. It panics on an event type or a struct declared twice.
 func NewCodec(kind string, types ...Type) *Codec {
 	c := &Codec{Kind: kind, byName: map[string]Type{}, byType: map[reflect.Type]Type{}}
 	for _, t := range types {
 		if _, ok := c.byName[t.name]; ok {
 			panic("events: type declared twice: " + t.name)
+		}
+		if other, ok := c.byType[t.goType]; ok {
+			panic(fmt.Sprintf("events: %s is declared as %s and as %s", t.goType, other.name, t.name))
 		}
 		c.byName[t.name], c.byType[t.goType] = t, t
 	}
