@@ -106,7 +106,5 @@ func crash(t *testing.T, i *instance.Instance, w *domains, verb, point, name str
 	if n := map[bool]int{true: 0, false: 1}[verb == "delete"]; len(files) != n {
 		t.Fatalf("%d files in the pool, want %d: %v", len(files), n, files)
 	}
-	if open := openOperations(i); open != 0 {
-		t.Fatalf("%d operations have not ended", open)
-	}
+	settled(t, i)
 }

@@ -156,9 +156,7 @@ func nothingOf(t *testing.T, i *instance.Instance, but string) {
 	if known := virsh(t, i, "list", "--all", "--name"); known != but {
 		t.Errorf("libvirt knows %q", known)
 	}
-	if n := openOperations(i); n != 0 {
-		t.Errorf("%d operations have not ended", n)
-	}
+	settled(t, i)
 }
 
 // describe gives a machine texts that are valid JSON and not valid XML. libvirtd must be able to read again what it

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"horcrux/pkg/events/operation"
 	"horcrux/pkg/events/vm"
@@ -183,7 +182,7 @@ func follow(t *testing.T, i *instance.Instance) {
 	if len(streamed) > len(whole) || !slices.Equal(streamed, whole[:len(streamed)]) {
 		t.Errorf("streamed %q\nof         %q", streamed, whole)
 	}
-	instance.Eventually(t, time.Second, "nothing is open", func() bool { return openOperations(i) == 0 })
+	settled(t, i)
 }
 
 func value(s *string) string {

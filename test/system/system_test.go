@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"horcrux/pkg/openapi/openapitest"
 	"horcrux/services/compute/hypervisor/accel/initrd"
@@ -80,15 +81,18 @@ func volumeFiles(t *testing.T, i *instance.Instance) (files []string) {
 	return files
 }
 
-// openOperations counts the operations that have not ended.
-func openOperations(i *instance.Instance) int {
-	n := 0
-	for _, state := range []string{"queued", "running"} {
-		var list struct{ Items []struct{ ID string } }
-		i.Get("/api/operations?state="+state, &list)
-		n += len(list.Items)
-	}
-	return n
+// settled fails where an operation does not end. What was refused has ended, which the read model shows a moment later.
+func settled(t *testing.T, i *instance.Instance) {
+	t.Helper()
+	instance.Eventually(t, 5*time.Second, "every operation has ended", func() bool {
+		n := 0
+		for _, state := range []string{"queued", "running"} {
+			var list struct{ Items []struct{ ID string } }
+			i.Get("/api/operations?state="+state, &list)
+			n += len(list.Items)
+		}
+		return n == 0
+	})
 }
 
 // guestFiles puts a kernel, and an initrd that does what then says, where a request may name them.
