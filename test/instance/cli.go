@@ -22,22 +22,29 @@ type Result struct {
 // CLI runs the binary as a command line that finds the instance, to its end.
 func (i *Instance) CLI(args ...string) Result {
 	i.T.Helper()
-	return i.run(nil, args)
+	return i.finish(nil, args)
 }
 
 // CLIAs is CLI run by another user, for which the test needs to be root.
 func (i *Instance) CLIAs(uid uint32, args ...string) Result {
 	i.T.Helper()
-	return i.run(&syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}, args)
+	return i.finish(&syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}, args)
 }
 
-func (i *Instance) run(attr *syscall.SysProcAttr, args []string) Result {
+// Command is a command line that finds the instance and is not started. It ends with ctx.
+func (i *Instance) Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, i.Bin, args...)
+	cmd.Env = append(append(os.Environ(), i.Env...), "HORCRUX_DATA_DIR="+i.Dir, "HORCRUX_URL=")
+	cmd.Dir = "/"
+	return cmd
+}
+
+func (i *Instance) finish(attr *syscall.SysProcAttr, args []string) Result {
 	i.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), cliTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, i.Bin, args...)
-	cmd.Env = append(append(os.Environ(), i.Env...), "HORCRUX_DATA_DIR="+i.Dir, "HORCRUX_URL=")
-	cmd.Dir, cmd.SysProcAttr = "/", attr
+	cmd := i.Command(ctx, args...)
+	cmd.SysProcAttr = attr
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	err := cmd.Run()

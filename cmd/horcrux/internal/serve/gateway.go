@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/cmd/horcrux/internal/build"
+	"horcrux/cmd/horcrux/internal/config"
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
 	"horcrux/services/api"
@@ -30,8 +31,8 @@ func (s *server) gateway(ctx context.Context) error {
 		ready[k] = check
 	}
 	listen := s.config.Listen
-	if !build.Built("ssl") {
-		listen = ""
+	if !build.Built("ssl") && listen == config.Default().Listen {
+		listen = "" // nobody asked for it
 	}
 	wake, stop := s.bus.Nudges()
 	s.stack.push("gateway's nudges", func(context.Context) error { stop(); return nil })
