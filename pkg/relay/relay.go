@@ -53,10 +53,11 @@ type Options struct {
 	Log    *slog.Logger     // nil: slog.Default
 	Clock  func() time.Time // nil: time.Now
 
-	Poll  time.Duration // how often the log is read when nobody nudges: 250 ms
-	Sweep time.Duration // how often undecided commands are looked for: 1 s
-	Check time.Duration // how often the event stream is looked at while nothing happens: 5 s
-	Retry time.Duration // the pause after a failure: 1 s
+	Gather time.Duration // how long to wait after a nudge for more: 5 ms
+	Poll   time.Duration // how often the log is read when nobody nudges: 250 ms
+	Sweep  time.Duration // how often undecided commands are looked for: 1 s
+	Check  time.Duration // how often the event stream is looked at while nothing happens: 5 s
+	Retry  time.Duration // the pause after a failure: 1 s
 }
 
 // leadership is the name under which relays agree on one.
@@ -90,7 +91,7 @@ func New(o Options) *Relay {
 		o.Clock = time.Now
 	}
 	for d, v := range map[*time.Duration]time.Duration{
-		&o.Poll: 250 * time.Millisecond, &o.Sweep: time.Second, &o.Check: 5 * time.Second, &o.Retry: time.Second,
+		&o.Gather: 5 * time.Millisecond, &o.Poll: 250 * time.Millisecond, &o.Sweep: time.Second, &o.Check: 5 * time.Second, &o.Retry: time.Second,
 	} {
 		if *d == 0 {
 			*d = v
@@ -196,7 +197,10 @@ func (r *Relay) tail(ctx context.Context, nudges <-chan struct{}) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-nudges:
+		case <-nudges: // what one operation appends comes within milliseconds: it goes out at once
+			if !pause(ctx, r.Gather) {
+				return ctx.Err()
+			}
 		case <-poll.C:
 		}
 	}

@@ -85,7 +85,7 @@ var (
 // appendAll lets each of the appenders append so many times, to a new stream each time, and returns how many events
 // that makes in a second. Opening the connections does not count, as pgbench does not count it.
 func appendAll(ctx context.Context, dsn string, times, events int) (float64, error) {
-	pool, err := openPool(ctx, dsn, appenders)
+	pool, err := postgres.Connect(ctx, dsn, appenders)
 	if err != nil {
 		return 0, err
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"horcrux/pkg/eventstore/postgres"
 )
 
 // readyTime bounds the start of a process.
@@ -24,7 +26,7 @@ func control(ctx context.Context, b *bench, r *result) (err error) {
 	if err != nil {
 		return err
 	}
-	pool, err := openPool(ctx, dsn, 1)
+	pool, err := postgres.Connect(ctx, dsn, 1)
 	if err != nil {
 		return err
 	}

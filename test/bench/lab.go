@@ -71,24 +71,13 @@ func (l *lab) open(ctx context.Context, database string, connections int32) (*pg
 	if err != nil {
 		return nil, nil, err
 	}
-	pool, err := openPool(ctx, dsn, connections)
+	pool, err := postgres.Connect(ctx, dsn, connections)
 	if err != nil {
 		return nil, nil, err
 	}
 	l.pools = append(l.pools, pool)
 	store, err := postgres.New(ctx, pool, postgres.Options{Logger: l.log})
 	return pool, store, err
-}
-
-// openPool opens a pool as serve does.
-func openPool(ctx context.Context, dsn string, connections int32) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return nil, err
-	}
-	config.MinConns, config.MaxConns = connections, connections
-	config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
-	return pgxpool.NewWithConfig(ctx, config)
 }
 
 // connectAll returns when the pool has all its connections.

@@ -121,13 +121,7 @@ func (n *fakeNode) start(ctx context.Context, dsn string, domains int) error {
 		n.push(pg.Stop)
 		dsn = pg.DSN(pgserver.Database)
 	}
-	config, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return err
-	}
-	config.MaxConns = nodeConnections
-	config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := postgres.Connect(ctx, dsn, nodeConnections)
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func seedDir(ctx context.Context, b *bench, r *result, dir string, vms int) (end
 		defer cancel()
 		err = errors.Join(err, pg.Stop(stopping))
 	}()
-	pool, err := openPool(ctx, pg.DSN(pgserver.Database), seeders)
+	pool, err := postgres.Connect(ctx, pg.DSN(pgserver.Database), seeders)
 	if err != nil {
 		return end, err
 	}

@@ -30,7 +30,7 @@ func checkEra(ctx context.Context, pool *pgxpool.Pool) error {
 // Rebase opens a new era in a log that was restored from a dump (ErrRestored) and returns its number. It rewrites
 // nothing: positions of the eras before stay valid, and come before all that is appended from now on.
 func Rebase(ctx context.Context, dsn string) (era int, err error) {
-	pool, err := connect(ctx, dsn)
+	pool, err := Connect(ctx, dsn, 0)
 	if err != nil {
 		return 0, fmt.Errorf("rebase event log: %w", err)
 	}

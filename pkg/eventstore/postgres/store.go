@@ -35,7 +35,7 @@ var _ eventstore.Store = (*Store)(nil)
 // Open connects to a database, brings its schema up to date and checks that its log can be continued there
 // (ErrRestored). Close frees the connections.
 func Open(ctx context.Context, dsn string, opts Options) (*Store, error) {
-	pool, err := connect(ctx, dsn)
+	pool, err := Connect(ctx, dsn, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open event store: %w", err)
 	}
@@ -48,14 +48,34 @@ func Open(ctx context.Context, dsn string, opts Options) (*Store, error) {
 	return s, nil
 }
 
-func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
+// settings of every connection. All statements here are point look-ups and short ranges of an index. A plan that
+// Postgres makes while a table is empty is a sequential scan and stays one until the first ANALYZE, a minute and
+// thousands of rows later; and planning anew for each LIMIT costs as much as the reading.
+var settings = map[string]string{
+	"application_name":              "horcrux",
+	"default_transaction_isolation": "read committed",
+	"enable_seqscan":                "off",
+	"plan_cache_mode":               "force_generic_plan",
+}
+
+// Connect opens connections for a store and for what is kept beside it, at most so many; 0 leaves it to the DSN. The
+// caller closes the pool.
+func Connect(ctx context.Context, dsn string, connections int32) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("database: %w", err)
 	}
-	config.ConnConfig.RuntimeParams["application_name"] = "horcrux"
-	config.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
-	return pgxpool.NewWithConfig(ctx, config)
+	if connections > 0 {
+		config.MaxConns = connections
+	}
+	for name, value := range settings {
+		config.ConnConfig.RuntimeParams[name] = value
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("database: %w", err)
+	}
+	return pool, nil
 }
 
 // New is Open on the connections of a pool, which it leaves open. Their default isolation level must be read

@@ -261,7 +261,7 @@ func (m *Model) Status() []Status {
 // The poll behind the nudges: an event can be hidden by another transaction, whose end nobody announces, so after
 // something happened it is looked for again soon, then ever more rarely.
 const (
-	shortPoll = time.Millisecond
+	shortPoll = 3 * time.Millisecond
 	longPoll  = 250 * time.Millisecond
 )
 

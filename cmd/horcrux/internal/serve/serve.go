@@ -153,15 +153,9 @@ func (s *server) database(ctx context.Context) error {
 		})
 		dsn = pg.DSN(pgserver.Database)
 	}
-	pc, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return fmt.Errorf("database: %w", err)
-	}
-	pc.MaxConns = connections
-	pc.ConnConfig.RuntimeParams["application_name"] = "horcrux"
-	pc.ConnConfig.RuntimeParams["default_transaction_isolation"] = "read committed"
-	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
-		return fmt.Errorf("database: %w", err)
+	var err error
+	if s.pool, err = postgres.Connect(ctx, dsn, connections); err != nil {
+		return err
 	}
 	s.stack.push("database connections", func(context.Context) error { s.pool.Close(); return nil })
 	if s.store, err = postgres.New(ctx, s.pool, postgres.Options{Logger: s.log.With("part", "store")}); err != nil {
