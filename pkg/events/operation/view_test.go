@@ -137,6 +137,13 @@ func TestView(t *testing.T) {
 	}
 }
 
+func TestStartedOnNoNode(t *testing.T) {
+	v, err := operation.Apply(operation.View{}, happened(1, operation.Started{}))
+	if err != nil || v.Node != nil {
+		t.Errorf("node %v, %v", v.Node, err)
+	}
+}
+
 func TestUnknownEvent(t *testing.T) {
 	v, err := operation.Apply(operation.View{}, happened(1, requested))
 	if err != nil {

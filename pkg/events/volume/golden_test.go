@@ -91,3 +91,11 @@ func TestView(t *testing.T) {
 		doc = next
 	}
 }
+
+func TestCreateFailedEnds(t *testing.T) {
+	d := volume.Codec.Encode(volume.CreateFailed{})
+	_, deleted, err := volume.Resource.Apply(nil, events.Event{Type: d.Type, Schema: d.Schema, Data: d.Data})
+	if err != nil || !deleted {
+		t.Errorf("deleted %t, %v", deleted, err)
+	}
+}
