@@ -83,7 +83,7 @@ func apply(v *View, event any, e events.Event) bool {
 	case DeleteRequested:
 		v.State = StateDeleting
 	case RemoveFailed:
-		observed(ev.State)
+		observed(v.State) // the delete is under way until DeleteFailed
 	case DeleteFailed:
 		observed(ev.State)
 	case Deleted:
