@@ -2,6 +2,7 @@ package vm_test
 
 import (
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"horcrux/pkg/events"
 	wire "horcrux/pkg/events/vm"
+	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
 	"horcrux/services/compute/vm"
 )
@@ -142,4 +144,86 @@ func TestDeleteEnds(t *testing.T) {
 			t.Fatalf("got %+v", m)
 		}
 	})
+}
+
+func TestUpdate(t *testing.T) {
+	in := intent("vm.update", opB)
+	tags, same := wire.UpdateData{Tags: &[]string{"a"}}, wire.UpdateData{Description: new(""), Tags: &[]string{}, Autostart: new(false)}
+	effect := wire.UpdateData{Description: new("front"), Autostart: new(true)}
+	vanished := with(started, vm.Observed{Gone: true})
+	for _, c := range []struct {
+		name  string
+		given []any
+		when  wire.UpdateData
+		then  []any
+		code  problem.Code
+	}{
+		{name: "nothing", given: defined},
+		{name: "to what it is", given: defined, when: same},
+		{name: "tags need no effect", given: defined, when: tags, then: []any{wire.Updated{UpdateData: tags}}},
+		{name: "what the hypervisor keeps needs one", given: started, when: effect, then: []any{wire.UpdateRequested{Intent: in, UpdateData: effect}}},
+		{
+			name: "only what differs is asked for", given: defined, when: wire.UpdateData{Description: new(""), Tags: tags.Tags, Autostart: new(true)},
+			then: []any{wire.UpdateRequested{Intent: in, UpdateData: wire.UpdateData{Tags: tags.Tags, Autostart: new(true)}}},
+		},
+		{name: "of a missing one", when: tags, code: problem.NotFound},
+		{name: "of one that is created", given: []any{create(opA)}, when: tags, code: problem.InvalidState},
+		{name: "of one that has vanished", given: vanished, when: tags, code: problem.InvalidState},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			evs, err := vm.Decide(given(t, c.given...), vm.Update{Intent: in, UpdateData: c.when})
+			if p := problem.From(err); (err != nil) != (c.code != "") || p != nil && p.Code != c.code {
+				t.Fatalf("got %v, want code %q", err, c.code)
+			}
+			if !reflect.DeepEqual(evs, c.then) {
+				t.Errorf("got %+v, want %+v", evs, c.then)
+			}
+		})
+	}
+	asked := with(started, vm.Update{Intent: in, UpdateData: effect})
+	t.Run("holds when the effect has come about", func(t *testing.T) {
+		m := given(t, with(asked, vm.Settled{})...)
+		if m.Spec.Description != "front" || !m.Spec.Autostart || m.State != wire.StateRunning || m.Intent != nil {
+			t.Errorf("got %+v", m)
+		}
+	})
+	t.Run("is as before when it has not", func(t *testing.T) {
+		m := given(t, with(asked, vm.Failed{Problem: problem.New(problem.EffectFailed, "no"), State: wire.StateRunning})...)
+		if m.Spec.Description != "" || m.Spec.Autostart || m.State != wire.StateRunning || m.Intent != nil {
+			t.Errorf("got %+v", m)
+		}
+	})
+}
+
+func TestNames(t *testing.T) {
+	name := []eventstore.Name{{Scope: "vm", Value: "web-1"}}
+	for what, c := range map[string]struct {
+		event          any
+		claim, release []eventstore.Name
+	}{
+		"a create claims":          {wire.CreateRequested{Spec: create(opA).Spec}, name, nil},
+		"a failed create releases": {wire.CreateFailed{}, nil, name},
+		"a delete releases":        {wire.Deleted{}, nil, name},
+		"a failed delete keeps":    {wire.DeleteFailed{}, nil, nil},
+		"a lost domain keeps":      {wire.Lost{}, nil, nil},
+	} {
+		t.Run(what, func(t *testing.T) {
+			claim, release := vm.Names(given(t, defined...), c.event)
+			if !reflect.DeepEqual(claim, c.claim) || !reflect.DeepEqual(release, c.release) {
+				t.Errorf("claims %v, releases %v; want %v, %v", claim, release, c.claim, c.release)
+			}
+		})
+	}
+}
+
+// A fact that comes when nothing waits for it, and a command that is none, change nothing.
+func TestNoNews(t *testing.T) {
+	for _, c := range []any{vm.Settled{State: wire.StateStopped}, vm.Failed{State: wire.StateStopped}, vm.Defined{NativeID: "x"}, vm.Observed{State: wire.StateRunning}, vm.Observed{State: wire.StateUnknown}, vm.ProcessEnded{Operation: opB}} {
+		if evs, err := vm.Decide(given(t, started...), c); err != nil || len(evs) > 0 {
+			t.Errorf("%+v makes %+v, %v", c, evs, err)
+		}
+	}
+	if evs, err := vm.Decide(given(t, started...), struct{}{}); err == nil || problem.From(err) != nil || evs != nil {
+		t.Errorf("a stranger makes %+v, %v", evs, err)
+	}
 }

@@ -1,7 +1,9 @@
 package vm_test
 
 import (
+	"encoding/json"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/google/uuid"
@@ -9,17 +11,19 @@ import (
 
 	"horcrux/pkg/events"
 	wire "horcrux/pkg/events/vm"
+	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
 	"horcrux/services/compute/vm"
 )
 
 // TestAnyOrder throws commands, facts and observations at a machine in any order. Whatever comes, the invariants
-// hold, and replaying the recorded events gives the same state.
+// hold, the view says what the decider knows, the name is held as long as the machine lives, and replaying the recorded
+// events gives the same state.
 func TestAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var log []events.Event
 		m := vm.Decider.Initial()
-		deletedAt := -1
+		w := &world{t: t, held: map[eventstore.Name]bool{}}
 		step := func(c any) {
 			before := m
 			evs, err := vm.Decide(m, c)
@@ -36,12 +40,11 @@ func TestAnyOrder(t *testing.T) {
 				if before.Ended {
 					t.Fatalf("%T made %T of a machine that has ended", c, ev)
 				}
+				w.names(vm.Names(m, ev))
 				d := wire.Codec.Encode(ev)
-				log = append(log, events.Event{Type: d.Type, Schema: d.Schema, Data: d.Data})
+				log = append(log, events.Event{Version: int64(len(log) + 1), Type: d.Type, Schema: d.Schema, Data: d.Data})
 				m = vm.Evolve(m, ev)
-			}
-			if m.Ended && deletedAt < 0 {
-				deletedAt = len(log)
+				w.see(log[len(log)-1], m)
 			}
 			check(t, before, c, m)
 		}
@@ -69,8 +72,11 @@ func TestAnyOrder(t *testing.T) {
 			case 3:
 				step(vm.Stop{Intent: in("vm.stop"), StopData: wire.StopData{Force: force}})
 			case 4:
-				text := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "text")
-				step(vm.Update{Intent: in("vm.update"), UpdateData: wire.UpdateData{Description: &text}})
+				step(vm.Update{Intent: in("vm.update"), UpdateData: wire.UpdateData{
+					Description: rapid.Ptr(rapid.SampledFrom([]string{"", "a", "b"}), true).Draw(t, "description"),
+					Tags:        rapid.Ptr(rapid.SampledFrom([][]string{{}, {"a"}, {"a", "b"}}), true).Draw(t, "tags"),
+					Autostart:   rapid.Ptr(rapid.Bool(), true).Draw(t, "autostart"),
+				}})
 			case 5:
 				step(vm.Delete{Intent: in("vm.delete"), DeleteData: wire.DeleteData{Force: force}})
 			case 6:
@@ -110,6 +116,48 @@ func TestAnyOrder(t *testing.T) {
 			t.Fatalf("replay differs:\n%+v\n%+v", again, m)
 		}
 	})
+}
+
+// world is what others see of a machine: the view, and whether its name is taken.
+type world struct {
+	t    *rapid.T
+	doc  json.RawMessage
+	held map[eventstore.Name]bool
+}
+
+func (w *world) names(claim, release []eventstore.Name) {
+	for _, n := range claim {
+		if w.held[n] {
+			w.t.Fatalf("claims %v twice", n)
+		}
+		w.held[n] = true
+	}
+	for _, n := range release {
+		if !w.held[n] {
+			w.t.Fatalf("releases %v, which it does not hold", n)
+		}
+		delete(w.held, n)
+	}
+}
+
+// see folds an event into the view and compares what it says with what the decider knows.
+func (w *world) see(e events.Event, m vm.Machine) {
+	next, deleted, err := wire.Resource.Apply(w.doc, e)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.doc = next
+	var v wire.View
+	if err := json.Unmarshal(next, &v); err != nil {
+		w.t.Fatal(err)
+	}
+	if v.State != m.State || deleted != m.Ended || v.NativeID != nil && *v.NativeID != m.NativeID || v.Node != m.Node ||
+		v.Name != m.Spec.Name || v.Description != m.Spec.Description || !slices.Equal(v.Tags, m.Spec.Tags) || v.Autostart != m.Spec.Autostart {
+		w.t.Fatalf("after %s the view is %s (deleted %t), the machine %+v", e.Type, next, deleted, m)
+	}
+	if held := w.held[eventstore.Name{Scope: wire.NameScope, Value: m.Spec.Name}]; held == m.Ended || len(w.held) > 1 {
+		w.t.Fatalf("after %s, ended %t: holds %v", e.Type, m.Ended, w.held)
+	}
 }
 
 func check(t *rapid.T, before vm.Machine, c any, m vm.Machine) {
