@@ -15,6 +15,7 @@ import (
 	"horcrux/pkg/events"
 	"horcrux/pkg/events/operation"
 	poolwire "horcrux/pkg/events/pool"
+	vmwire "horcrux/pkg/events/vm"
 	wire "horcrux/pkg/events/volume"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
@@ -168,7 +169,7 @@ func TestRefusals(t *testing.T) {
 
 func TestOwner(t *testing.T) {
 	h := newHost(t, &fake.World{})
-	owner := events.NewStream("vm", events.NewID())
+	owner := h.machine()
 	data := h.data("vm-disk-0")
 	data.Owner = owner
 	id := events.NewID()
@@ -200,6 +201,64 @@ func TestOwner(t *testing.T) {
 	}
 	h.succeeds(h.delete(kept))
 	h.wantStory(kept, "create_requested created released delete_requested deleted")
+}
+
+// machine records a virtual machine that is being created.
+func (h *host) machine() events.Stream {
+	h.Helper()
+	vm := events.NewStream(vmwire.Kind, events.NewID())
+	h.record(vm, vmwire.CreateRequested{Spec: vmwire.Spec{Name: "web-" + vm.ID().String()}})
+	return vm
+}
+
+// record appends events to a virtual machine.
+func (h *host) record(vm events.Stream, evs ...any) {
+	h.Helper()
+	histories, err := h.store.Load(h.Context(), vm)
+	must(h.T, err)
+	var drafts []events.Draft
+	for _, ev := range evs {
+		drafts = append(drafts, vmwire.Codec.Encode(ev))
+	}
+	_, err = h.store.Append(h.Context(), eventstore.Append{
+		Streams: []eventstore.StreamAppend{{Stream: vm, Head: histories[0].Head, Events: drafts}},
+	})
+	must(h.T, err)
+}
+
+// A process that failed to take back its volumes leaves them to an owner that is no more.
+func TestOrphan(t *testing.T) {
+	h := newHost(t, &fake.World{})
+	lives, failed, deleted := h.machine(), h.machine(), h.machine()
+	h.record(lives, vmwire.Created{}, vmwire.DeleteRequested{}, vmwire.DeleteFailed{State: vmwire.StateStopped})
+	h.record(failed, vmwire.CreateFailed{})
+	h.record(deleted, vmwire.Created{}, vmwire.DeleteRequested{}, vmwire.Deleted{})
+	for what, c := range map[string]struct {
+		owner events.Stream
+		code  problem.Code
+	}{
+		"whose owner lives":                    {lives, problem.InUse},
+		"whose owner's create was taken back":  {failed, ""},
+		"whose owner was deleted":              {deleted, ""},
+		"whose owner was never recorded":       {events.NewStream(vmwire.Kind, events.NewID()), ""},
+		"whose owner is of a kind unknown here": {events.NewStream(poolwire.Kind, storage.LocalID(h.node)), problem.InUse},
+		"whose owner is unknown altogether":    {events.NewStream("ct", events.NewID()), ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			h := h.in(t)
+			data, id := h.data("disk-"+c.owner.ID().String()), events.NewID()
+			data.Owner = c.owner
+			if r := h.reply(h.step("create", id, data, time.Now().Add(time.Minute))); r.Problem != nil {
+				t.Fatalf("create: %+v", r.Problem)
+			}
+			switch v := h.ended(h.delete(id)); {
+			case c.code == "" && v.State != operation.StateSucceeded, c.code != "" && (v.Error == nil || v.Error.Code != c.code):
+				t.Errorf("delete by a user: %s, %+v", v.State, v.Error)
+			case c.code == "":
+				h.wantStory(id, "create_requested created delete_requested deleted")
+			}
+		})
+	}
 }
 
 // stepEnd is what a process hears of its step.

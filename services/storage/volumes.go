@@ -11,6 +11,7 @@ import (
 
 	"horcrux/pkg/engine"
 	"horcrux/pkg/events"
+	vmwire "horcrux/pkg/events/vm"
 	volumewire "horcrux/pkg/events/volume"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
@@ -136,17 +137,26 @@ func (s *Service) checkImage(d volumewire.CreateData, can backend.Capabilities) 
 	return nil
 }
 
-// prepareDelete refuses a request while the volume's pool is away; the step of a process waits for it instead.
+// prepareDelete looks up whether the volume's owner is no more, and refuses a request while the volume's pool is away.
+// The step of a process comes from an owner that lives, and waits for the pool instead.
 func (s *Service) prepareDelete(ctx context.Context, cmd events.Command, decoded any) (any, error) {
 	if cmd.Step != "" {
 		return decoded, nil
 	}
+	c := decoded.(volume.Delete)
 	v, err := s.volume(ctx, cmd.Target)
 	if err != nil {
 		return nil, err
 	}
+	ended, err := s.ended(ctx, v.Owner)
+	if err != nil {
+		return nil, err
+	}
+	if ended {
+		c.Ended = v.Owner
+	}
 	if v.Phase != volume.Available {
-		return decoded, nil // the decider says no
+		return c, nil // the decider says no
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
@@ -160,7 +170,39 @@ func (s *Service) prepareDelete(ctx context.Context, cmd events.Command, decoded
 	case err != nil:
 		return nil, s.unavailable(v.Pool, err)
 	}
-	return decoded, nil
+	return c, nil
+}
+
+// owners are the kinds that own volumes.
+var owners = map[string]*events.Resource{vmwire.Kind: &vmwire.Resource}
+
+// ended says whether an owner of volumes is no more, for good. It was recorded before its volumes: one without a
+// history is gone too. One of a kind that is not known here lives as far as anybody can tell.
+func (s *Service) ended(ctx context.Context, owner events.Stream) (bool, error) {
+	if owner == "" {
+		return false, nil
+	}
+	h, err := s.Store.Load(ctx, owner)
+	if err != nil {
+		return false, err
+	}
+	if len(h[0].Events) == 0 {
+		return true, nil
+	}
+	r, known := owners[owner.Kind()]
+	if !known {
+		return false, nil
+	}
+	view, err := r.Fold(nil)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range h[0].Events {
+		if ended, err := view.Apply(e); ended || err != nil {
+			return ended, err
+		}
+	}
+	return false, nil
 }
 
 // volume loads a volume.

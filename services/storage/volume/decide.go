@@ -26,10 +26,12 @@ type (
 		PoolPath string
 		Node     uuid.UUID
 	}
-	// Delete accepts the end of a volume, which only its owner may ask for where it has one.
+	// Delete accepts the end of a volume, which only its owner may ask for while that lives.
 	Delete struct {
 		events.Intent
 		wire.DeleteData
+		// Ended is an owner that was looked up and found to be no more, "" for none.
+		Ended events.Stream
 	}
 	// Release lets an owner leave its volume behind.
 	Release struct{ wire.DeleteData }
@@ -103,7 +105,7 @@ func (v Volume) delete(c Delete) ([]any, error) {
 	if gone, err := v.gone(c.DeleteData); gone || err != nil {
 		return nil, err
 	}
-	if v.Owner != "" && v.Owner != c.Owner {
+	if v.Owner != "" && v.Owner != c.Owner && v.Owner != c.Ended {
 		return nil, problem.New(problem.InUse, "the volume belongs to %s", v.Owner)
 	}
 	if p := v.busy(); p != nil {

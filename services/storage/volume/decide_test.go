@@ -43,6 +43,13 @@ func del(op uuid.UUID, owner events.Stream) volume.Delete {
 	return volume.Delete{Intent: intent("volume.delete", op), DeleteData: wire.DeleteData{Owner: owner}}
 }
 
+// orphaned is the delete by a user for whom an owner was found to be no more.
+func orphaned(op uuid.UUID, ended events.Stream) volume.Delete {
+	d := del(op, "")
+	d.Ended = ended
+	return d
+}
+
 func release(owner events.Stream) volume.Release {
 	return volume.Release{DeleteData: wire.DeleteData{Owner: owner}}
 }
@@ -98,6 +105,10 @@ func TestDecide(t *testing.T) {
 		{name: "delete by an owner of one that nobody owns", given: free, when: del(opB, vm1), then: []any{wire.DeleteRequested{Intent: intent("volume.delete", opB)}}},
 		{name: "delete by nobody of one that is owned", given: owned, when: del(opB, ""), code: problem.InUse},
 		{name: "delete by another owner", given: owned, when: del(opB, vm2), code: problem.InUse},
+		{name: "delete of one whose owner is no more", given: owned, when: orphaned(opB, vm1), then: []any{wire.DeleteRequested{Intent: intent("volume.delete", opB)}}},
+		{name: "delete of one whose owner lives, though another is no more", given: owned, when: orphaned(opB, vm2), code: problem.InUse},
+		{name: "delete while an orphan is deleted", given: with(owned, orphaned(opA, vm1)), when: orphaned(opB, vm1), code: problem.InvalidState, names: opA},
+		{name: "delete of an orphan that never came about", given: undone, when: orphaned(opB, vm1), code: problem.NotFound},
 		{name: "delete while it is created", given: creating, when: del(opB, ""), code: problem.InvalidState, names: opA},
 		{name: "delete while it is deleted", given: deleting, when: del(opB, vm1), code: problem.InvalidState, names: opA},
 		{name: "delete of none", when: del(opB, vm1), code: problem.NotFound},
