@@ -237,12 +237,12 @@ func TestOrphan(t *testing.T) {
 		owner events.Stream
 		code  problem.Code
 	}{
-		"whose owner lives":                    {lives, problem.InUse},
-		"whose owner's create was taken back":  {failed, ""},
-		"whose owner was deleted":              {deleted, ""},
-		"whose owner was never recorded":       {events.NewStream(vmwire.Kind, events.NewID()), ""},
+		"whose owner lives":                     {lives, problem.InUse},
+		"whose owner's create was taken back":   {failed, ""},
+		"whose owner was deleted":               {deleted, ""},
+		"whose owner was never recorded":        {events.NewStream(vmwire.Kind, events.NewID()), ""},
 		"whose owner is of a kind unknown here": {events.NewStream(poolwire.Kind, storage.LocalID(h.node)), problem.InUse},
-		"whose owner is unknown altogether":    {events.NewStream("ct", events.NewID()), ""},
+		"whose owner is unknown altogether":     {events.NewStream("ct", events.NewID()), ""},
 	} {
 		t.Run(what, func(t *testing.T) {
 			h := h.in(t)
