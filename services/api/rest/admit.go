@@ -51,6 +51,9 @@ const answerTime = 30 * time.Second
 // maxWait is the longest that a caller may wait.
 const maxWait = 300 * time.Second
 
+// authTime is how long it may take to say who calls.
+const authTime = 5 * time.Second
+
 // admit lets a request through that the document knows, whose caller may make it, and which is well-formed. Everything
 // that is refused here has left no trace.
 func (s *Server) admit(next echo.HandlerFunc) echo.HandlerFunc {
@@ -59,7 +62,7 @@ func (s *Server) admit(next echo.HandlerFunc) echo.HandlerFunc {
 		known := callOf(req.Context())
 		r := s.contract.routes[req.Method+" "+c.Path()]
 		if r == nil || !r.public {
-			caller, err := s.Authenticate(req)
+			caller, err := s.authenticate(req)
 			if err != nil {
 				return err
 			}
@@ -102,6 +105,13 @@ func (s *Server) admit(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
+// authenticate says who sends a request, within authTime.
+func (s *Server) authenticate(req *http.Request) (access.Caller, error) {
+	ctx, cancel := context.WithTimeout(req.Context(), authTime)
+	defer cancel()
+	return s.Authenticate(req.WithContext(ctx))
+}
+
 // built refuses what needs a feature that this binary was built without; "" needs none.
 func (s *Server) built(feature string) error {
 	if feature == "" || slices.ContainsFunc(s.Features, func(f openapi.Feature) bool { return f.Name == feature && f.Built }) {
@@ -110,9 +120,9 @@ func (s *Server) built(feature string) error {
 	return problem.New(problem.FeatureNotBuilt, "this binary was built without %s; build it with USE=%s", feature, feature)
 }
 
-// streams says whether the answer does not end.
+// streams says whether the answer does not end: the caller wants a stream, and the route has one.
 func (c *call) streams() bool {
-	return c.method == http.MethodGet && slices.ContainsFunc(c.req.Header.Values("Accept"), func(v string) bool {
+	return c.follows && slices.ContainsFunc(c.req.Header.Values("Accept"), func(v string) bool {
 		return strings.Contains(v, "text/event-stream")
 	})
 }

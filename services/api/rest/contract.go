@@ -28,6 +28,7 @@ type route struct {
 	planned   bool
 	feature   string // USE flag
 	public    bool   // needs no authentication
+	follows   bool   // can answer with server-sent events, without an end
 	params    []param
 	body      *body
 }
@@ -98,6 +99,7 @@ func (c *contract) route(compiler *jsonschema.Compiler, method, path string, op 
 	r.feature, _ = op["x-feature"].(string)
 	security, given := op["security"].([]any)
 	r.public = given && len(security) == 0
+	r.follows = object(object(object(object(op["responses"])["200"])["content"])["text/event-stream"]) != nil
 	if r.privilege == "" {
 		return nil, fmt.Errorf("no x-privilege")
 	}

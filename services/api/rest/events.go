@@ -92,7 +92,7 @@ const (
 // follow sends events as they are recorded, until the caller goes away or the server drains.
 func (s *Server) follow(ctx context.Context, after events.Position, opts eventstore.ReadOptions) (answer, error) {
 	opts.Limit = eventPage
-	page, err := s.Store.Read(ctx, after, opts) // what is wrong with the request is a problem, not a broken stream
+	page, err := s.readLog(ctx, after, opts) // what is wrong with the request is a problem, not a broken stream
 	if err != nil {
 		return answer{}, err
 	}
@@ -111,6 +111,13 @@ func (s *Server) follow(ctx context.Context, after events.Position, opts eventst
 			return f.run(ctx, page)
 		},
 	}, nil
+}
+
+// readLog reads a page for a request that has no deadline of its own.
+func (s *Server) readLog(ctx context.Context, after events.Position, opts eventstore.ReadOptions) (eventstore.Page, error) {
+	ctx, cancel := context.WithTimeout(ctx, takeTime)
+	defer cancel()
+	return s.Store.Read(ctx, after, opts)
 }
 
 // follower is one open event stream.
@@ -155,10 +162,7 @@ func (f *follower) run(ctx context.Context, page eventstore.Page) error {
 			case <-poll.C:
 			}
 		}
-		after := page.Next
-		reading, cancel := context.WithTimeout(ctx, takeTime)
-		page, err = f.Store.Read(reading, after, f.opts)
-		cancel()
+		page, err = f.readLog(ctx, page.Next, f.opts)
 		if err != nil && ctx.Err() == nil {
 			return fmt.Errorf("follow the log: %w", err)
 		}

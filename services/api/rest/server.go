@@ -33,7 +33,8 @@ type Options struct {
 	Model     *readmodel.Model
 	Store     eventstore.Reader
 	Resources []*events.Resource // all kinds that can be asked for by name or cancelled through an operation
-	// Authenticate says who sends a request. An error means that it cannot be known now.
+	// Authenticate says who sends a request, before the request's context ends. An error means that it cannot be known
+	// now.
 	Authenticate func(*http.Request) (access.Caller, error)
 	Log          *slog.Logger
 
