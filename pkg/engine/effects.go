@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -10,29 +12,39 @@ import (
 
 	"horcrux/pkg/crashpoint"
 	"horcrux/pkg/events"
+	"horcrux/pkg/events/operation"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
 )
 
-// effects runs at most one effect for a stream at a time, and so many in all. An effect for a stream that has one
-// under way cuts that off, waits for its end, and then runs.
+// effects runs at most one effect for a stream at a time, and so many attempts in all. An effect of a newer version of
+// the stream cuts an older one off, waits for its end, and then runs; an older one is not run at all.
 type effects struct {
 	slots   chan struct{}
 	mu      sync.Mutex
 	ctx     context.Context // nil before start
 	running map[events.Stream]*running
+	last    map[events.Stream]int64 // version of the last effect that ran; forgotten now and then
 	wg      sync.WaitGroup
 }
 
 type running struct {
-	command uuid.UUID
+	version int64
 	cancel  context.CancelFunc
-	next    func(context.Context) // what runs after this one, nil for nothing
-	nextFor uuid.UUID
+	next    *waiting
 }
 
+type waiting struct {
+	version int64
+	do      func(context.Context)
+}
+
+// remembered bounds what is known of effects that have ended. It is there for a schedule that comes late, by
+// milliseconds.
+const remembered = 10_000
+
 func newEffects(n int) *effects {
-	return &effects{slots: make(chan struct{}, n), running: map[events.Stream]*running{}}
+	return &effects{slots: make(chan struct{}, n), running: map[events.Stream]*running{}, last: map[events.Stream]int64{}}
 }
 
 func (x *effects) start(ctx context.Context) {
@@ -44,52 +56,108 @@ func (x *effects) start(ctx context.Context) {
 // wait waits for the effects under way, whose context has ended.
 func (x *effects) wait() { x.wg.Wait() }
 
-// schedule runs do for the intent of a stream. It does nothing where that runs already.
-func (x *effects) schedule(stream events.Stream, command uuid.UUID, do func(context.Context)) {
+// schedule runs do for the intent of a stream at a version, unless a newer or the same one is at hand.
+func (x *effects) schedule(stream events.Stream, version int64, do func(context.Context)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.ctx == nil || x.ctx.Err() != nil {
-		return // the next Run takes it up
+	if x.ctx == nil || x.ctx.Err() != nil || version <= x.last[stream] {
+		return // the next Run takes it up, or it has been
 	}
-	if r, ok := x.running[stream]; ok {
-		if r.command == command {
-			return
-		}
+	r, ok := x.running[stream]
+	switch {
+	case !ok:
+		x.launch(stream, &waiting{version, do})
+	case version > r.version && (r.next == nil || version > r.next.version):
 		r.cancel()
-		r.next, r.nextFor = do, command
-		return
+		r.next = &waiting{version, do}
 	}
-	x.launch(stream, command, do)
+}
+
+// idle runs do for a stream that nothing runs for.
+func (x *effects) idle(stream events.Stream, do func(context.Context)) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, ok := x.running[stream]; !ok && x.ctx != nil && x.ctx.Err() == nil {
+		x.launch(stream, &waiting{do: do})
+	}
 }
 
 // launch needs the lock.
-func (x *effects) launch(stream events.Stream, command uuid.UUID, do func(context.Context)) {
+func (x *effects) launch(stream events.Stream, w *waiting) {
 	ctx, cancel := context.WithCancel(x.ctx)
-	r := &running{command: command, cancel: cancel}
+	r := &running{version: w.version, cancel: cancel}
 	x.running[stream] = r
 	x.wg.Go(func() {
 		defer cancel()
-		select {
-		case x.slots <- struct{}{}:
-			do(ctx)
-			<-x.slots
-		case <-ctx.Done():
-		}
+		w.do(ctx)
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		delete(x.running, stream)
+		if len(x.last) >= remembered {
+			clear(x.last)
+		}
+		x.last[stream] = max(x.last[stream], w.version)
 		if r.next != nil && x.ctx.Err() == nil {
-			x.launch(stream, r.nextFor, r.next)
+			x.launch(stream, r.next)
 		}
 	})
+}
+
+// attempt runs do in one of the slots, false when ctx ended first.
+func (x *effects) attempt(ctx context.Context, do func()) bool {
+	select {
+	case x.slots <- struct{}{}:
+		defer func() { <-x.slots }()
+		do()
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // schedule runs the effect that a state waits for. known are the histories of the object and, where it is this
 // engine's, of the operation.
 func (k *Kind[S]) schedule(e *Engine, known []eventstore.History, s S) {
 	if i := k.Intent(s); i != nil {
-		e.effects.schedule(known[0].Stream, i.Command, func(ctx context.Context) { k.perform(ctx, e, known, s, *i) })
+		e.effects.schedule(known[0].Stream, known[0].Head.Version, func(ctx context.Context) { k.perform(ctx, e, known, s, *i) })
 	}
+}
+
+// resume takes up the intent of an object, as it is when its turn comes, unless its effect is under way.
+func (k *Kind[S]) resume(e *Engine, stream events.Stream) {
+	e.effects.idle(stream, func(ctx context.Context) { k.current(ctx, e, stream) })
+}
+
+// current performs the effect that an object waits for now.
+func (k *Kind[S]) current(ctx context.Context, e *Engine, stream events.Stream) {
+	known, s, err := k.load(ctx, e, stream)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.Log.Warn("take up an intent; it is tried again", "stream", stream, "err", err)
+		}
+		return
+	}
+	if i := k.Intent(s); i != nil {
+		k.perform(ctx, e, known, s, *i)
+	}
+}
+
+// load returns an object, with its history and that of the operation that its intent is for.
+func (k *Kind[S]) load(ctx context.Context, e *Engine, stream events.Stream) (known []eventstore.History, s S, err error) {
+	if known, err = e.Store.Load(ctx, stream); err != nil {
+		return nil, s, err
+	}
+	if s, err = k.Decider.Fold(k.Codec, known[0]); err != nil {
+		return nil, s, err
+	}
+	if i := k.Intent(s); i != nil && i.Operation != uuid.Nil && (i.ReplyTo == nil || *i.ReplyTo == e.address) {
+		op, err := e.Store.Load(ctx, events.NewStream(operation.Kind, i.Operation))
+		if err != nil {
+			return nil, s, err
+		}
+		known = append(known, op...)
+	}
+	return known, s, nil
 }
 
 // perform brings an effect about and records the fact, trying again until the intent's deadline. When ctx ends it
@@ -97,12 +165,10 @@ func (k *Kind[S]) schedule(e *Engine, known []eventstore.History, s S) {
 func (k *Kind[S]) perform(ctx context.Context, e *Engine, known []eventstore.History, s S, i events.Intent) {
 	stream := known[0].Stream
 	log := e.Log.With("stream", stream, "intent", i.Type, "command", i.Command, "operation", i.Operation)
-	pause := e.Backoff
-	for {
-		crashpoint.Reach(crashpoint.BeforeEffect, i.Type)
-		fact, err := k.Perform(ctx, stream.ID(), s)
-		crashpoint.Reach(crashpoint.AfterEffect, i.Type)
-		if ctx.Err() != nil {
+	for pause := e.Backoff; ; pause = min(2*pause, 64*e.Backoff) {
+		var fact any
+		var err error
+		if !e.effects.attempt(ctx, func() { fact, err = k.try(ctx, e, stream, s, i) }) || ctx.Err() != nil {
 			return
 		}
 		if err == nil {
@@ -113,10 +179,9 @@ func (k *Kind[S]) perform(ctx context.Context, e *Engine, known []eventstore.His
 		if errors.Is(err, ErrAgain) {
 			if e.Clock().Before(i.Deadline) {
 				log.Info("effect is tried again", "err", err, "in", pause)
-				if !sleep(ctx, pause) {
+				if !sleep(ctx, min(pause, time.Until(i.Deadline))) {
 					return
 				}
-				pause = min(2*pause, 64*e.Backoff)
 				continue
 			}
 			p = problem.New(problem.DeadlineExceeded, "%s did not come about before its deadline", i.Type)
@@ -128,6 +193,37 @@ func (k *Kind[S]) perform(ctx context.Context, e *Engine, known []eventstore.His
 		k.record(ctx, e, known, i, k.Failed(ctx, stream.ID(), s, p), p, err.Error())
 		return
 	}
+}
+
+// lastLook is how long an attempt may take whose intent's deadline has passed, which a restart can bring about: what
+// an earlier life did has to be seen all the same.
+const lastLook = 10 * time.Second
+
+// attemptTime is what is left until an intent's deadline.
+func (e *Engine) attemptTime(i events.Intent) time.Duration {
+	if left := i.Deadline.Sub(e.Clock()); left > 0 {
+		return left
+	}
+	return lastLook
+}
+
+// try makes one attempt, which ends with the intent's deadline. A panic is a failure of this effect alone.
+func (k *Kind[S]) try(ctx context.Context, e *Engine, stream events.Stream, s S, i events.Intent) (fact any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			e.Log.Error("effect panicked", "stream", stream, "intent", i.Type, "panic", v, "stack", string(debug.Stack()))
+			err = fmt.Errorf("effect panicked: %v", v)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, e.attemptTime(i))
+	defer cancel()
+	crashpoint.Reach(crashpoint.BeforeEffect, i.Type)
+	fact, err = k.Perform(ctx, stream.ID(), s)
+	crashpoint.Reach(crashpoint.AfterEffect, i.Type)
+	if err != nil && ctx.Err() != nil && problem.From(err) == nil {
+		err = fmt.Errorf("%w: %w", ErrAgain, err)
+	}
+	return fact, err
 }
 
 // record appends a fact, trying again for as long as the store does not answer.

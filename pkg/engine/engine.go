@@ -41,7 +41,7 @@ type Options struct {
 	Bus    Bus
 	Log    *slog.Logger
 	Clock  func() time.Time // nil: time.Now
-	// Effects is how many effects run at once; 0 means 64.
+	// Effects is how many attempts at effects run at once; 0 means 256.
 	Effects int
 	// Backoff is the pause after the first failed attempt of an effect, doubled up to 64 times; 0 means 250 ms.
 	Backoff time.Duration
@@ -69,7 +69,7 @@ func New(o Options) *Engine {
 		o.Clock = time.Now
 	}
 	if o.Effects == 0 {
-		o.Effects = 64
+		o.Effects = 256
 	}
 	if o.Backoff == 0 {
 		o.Backoff = 250 * time.Millisecond
@@ -123,17 +123,12 @@ func (e *Engine) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
 	for _, s := range streams {
-		k, ok := e.kinds[s.Kind()]
-		if !ok {
-			continue
-		}
-		if err := k.resume(ctx, e, s); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", s, err))
+		if k, ok := e.kinds[s.Kind()]; ok {
+			k.resume(e, s)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // handle decides one command.

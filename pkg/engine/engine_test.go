@@ -163,6 +163,9 @@ func (w *world) do(ctx context.Context, what string) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err == errPanic { //nolint:errorlint // the very one
+		panic("stumbled badly")
+	}
 	w.did[what]++
 	return err
 }
@@ -226,11 +229,16 @@ type bench struct {
 	world *world
 	node  uuid.UUID
 	stop  func()
+
+	within time.Duration // deadline of what is asked
 }
+
+// errPanic makes an effect panic.
+var errPanic = errors.New("panic")
 
 func newBench(t *testing.T) *bench {
 	b := &bench{
-		T: t, store: memory.New(nil), wire: &wire{to: map[events.Address]chan events.Command{}}, node: events.NewID(),
+		T: t, within: time.Minute, store: memory.New(nil), wire: &wire{to: map[events.Address]chan events.Command{}}, node: events.NewID(),
 		world: &world{did: map[string]int{}, fails: map[string]error{}, holds: map[string]chan struct{}{}},
 	}
 	b.run()
@@ -335,7 +343,7 @@ func (b *bench) ask(verb string, target uuid.UUID) uuid.UUID {
 	op := events.NewID()
 	cmd := events.Command{
 		ID: events.NewID(), To: events.Address{Domain: "robots", Node: b.node.String()}, Type: "robot." + verb, Target: target,
-		Meta: events.Meta{Actor: "uid:0", Operation: op}, Deadline: time.Now().Add(time.Minute),
+		Meta: events.Meta{Actor: "uid:0", Operation: op}, Deadline: time.Now().Add(b.within),
 	}
 	requested := operation.Codec.Encode(operation.Requested{Type: cmd.Type, Command: cmd.ID, Resource: cmd.Stream(), Deadline: cmd.Deadline})
 	if _, err := b.store.Append(context.Background(), eventstore.Append{
@@ -427,6 +435,23 @@ func TestEffect(t *testing.T) {
 		b.eventually(func() bool { return b.world.count("robot.walk") > 2 }, func() string { return "not tried again" })
 		b.world.set("robot.walk", nil)
 		b.until(op, operation.StateSucceeded)
+	})
+	t.Run("that panics fails alone", func(t *testing.T) {
+		b := newBench(t)
+		b.world.set("robot.walk", errPanic)
+		if v := b.until(b.ask("walk", events.NewID()), operation.StateFailed); v.Error.Code != problem.EffectFailed {
+			t.Fatalf("%+v", v.Error)
+		}
+		b.world.set("robot.walk", nil)
+		b.until(b.ask("walk", events.NewID()), operation.StateSucceeded)
+	})
+	t.Run("that hangs ends with its deadline", func(t *testing.T) {
+		b := newBench(t)
+		b.world.holds["robot.walk"] = make(chan struct{})
+		b.within = 50 * time.Millisecond
+		if v := b.until(b.ask("walk", events.NewID()), operation.StateFailed); v.Error.Code != problem.DeadlineExceeded {
+			t.Fatalf("%+v", v.Error)
+		}
 	})
 	t.Run("is taken up after a restart", func(t *testing.T) {
 		b := newBench(t)
@@ -557,6 +582,12 @@ func TestProcess(t *testing.T) {
 		due, err := b.store.Due(context.Background(), time.Now().Add(time.Hour), 100)
 		if err != nil || len(due) != 1 || due[0].Command.Type != "operation.step_ended" {
 			t.Fatalf("%+v %v", due, err)
+		}
+		if late := time.Now().AddDate(1, 0, 0); due[0].Command.Deadline.Before(late) {
+			t.Fatal("the answer to a step can come too late")
+		}
+		if err := engine.Drop(context.Background(), b.store, due[0].Command, "uid:0", time.Now()); problem.From(err) == nil {
+			t.Fatalf("the answer to a step can be dropped: %v", err)
 		}
 		b.publish(due[0].Command)
 		b.until(op, operation.StateSucceeded)

@@ -58,6 +58,8 @@ func (k *Kind[S]) handle(ctx context.Context, e *Engine, cmd events.Command) (ev
 			u.commit(ctx, e, r)
 		case err == nil && !r.Duplicate:
 			e.publish(ctx, u.send)
+		case err == nil: // decided by an earlier delivery, whose effect may not have been begun
+			k.resume(e, cmd.Stream())
 		}
 		return r, err
 	}
@@ -229,6 +231,10 @@ func (k *Kind[S]) fact(ctx context.Context, e *Engine, known []eventstore.Histor
 	if err != nil {
 		return err
 	}
+	if r.Duplicate { // recorded by an attempt whose answer was lost
+		e.effects.schedule(known[0].Stream, known[0].Head.Version+1, func(ctx context.Context) { k.current(ctx, e, known[0].Stream) })
+		return nil
+	}
 	crashpoint.Reach(crashpoint.FactRecorded, i.Type)
 	u.commit(ctx, e, r)
 	return nil
@@ -245,12 +251,12 @@ func (u *unit[S]) inherit() {
 }
 
 // Observe lets the decider take in what was seen of an object without anybody having asked for it. The decider
-// answers with no events when that is no news.
-func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, cause string, c any) error {
+// answers with no events when that is no news. It returns the object's state after it.
+func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, cause string, c any) (S, error) {
 	stream := events.NewStream(k.Codec.Kind, id)
 	var u *unit[S]
 	now := e.Clock()
-	r, err := eventstore.Run(ctx, e.Store, events.NewID(), []events.Stream{stream}, func(h []eventstore.History) (eventstore.Append, error) {
+	r, err := eventstore.Run(ctx, e.Store, uuid.Nil, []events.Stream{stream}, func(h []eventstore.History) (eventstore.Append, error) {
 		var err error
 		if u, err = newUnit(e, k, now, events.Meta{Actor: "service:" + e.Domain, Auth: "internal", Reason: cause}, h); err != nil {
 			return eventstore.Append{}, err
@@ -260,14 +266,15 @@ func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, ca
 		}
 		return u.result(e.open())
 	})
-	if errors.Is(err, errNothing) {
-		return nil
-	}
-	if err != nil {
-		return err
+	switch {
+	case errors.Is(err, errNothing):
+		return u.state, nil
+	case err != nil:
+		var none S
+		return none, err
 	}
 	u.commit(ctx, e, r)
-	return nil
+	return u.state, nil
 }
 
 // stepEnded takes in how a step went that another service took, or that the operation is to be canceled.
@@ -303,31 +310,13 @@ func (k *Kind[S]) stepEnded(ctx context.Context, e *Engine, stream, resource eve
 		}
 		return a, err
 	})
-	if err == nil && !r.Duplicate {
+	switch {
+	case err == nil && r.Duplicate:
+		k.resume(e, resource)
+	case err == nil:
 		u.commit(ctx, e, r)
 	}
 	return r, err
-}
-
-// resume takes up the intent of an object.
-func (k *Kind[S]) resume(ctx context.Context, e *Engine, stream events.Stream) error {
-	h, err := e.Store.Load(ctx, stream)
-	if err != nil {
-		return err
-	}
-	s, err := k.Decider.Fold(k.Codec, h[0])
-	if err != nil {
-		return err
-	}
-	if i := k.Intent(s); i != nil && i.Operation != uuid.Nil && (i.ReplyTo == nil || *i.ReplyTo == e.address) {
-		op, err := e.Store.Load(ctx, events.NewStream(operation.Kind, i.Operation))
-		if err != nil {
-			return err
-		}
-		h = append(h, op...)
-	}
-	k.schedule(e, h, s)
-	return nil
 }
 
 // StrictData decodes a command's data as JSON into T; what T does not know is refused.

@@ -52,6 +52,6 @@ type Command[S any] struct {
 type kind interface {
 	handle(ctx context.Context, e *Engine, cmd events.Command) (eventstore.Result, error)
 	stepEnded(ctx context.Context, e *Engine, op events.Stream, resource events.Stream, cmd events.Command, end stepEnd) (eventstore.Result, error)
-	resume(ctx context.Context, e *Engine, stream events.Stream) error
+	resume(e *Engine, stream events.Stream)
 	overtakes(cmd events.Command) bool
 }

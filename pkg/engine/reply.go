@@ -34,7 +34,7 @@ func reply(i events.Intent, end stepEnd, meta events.Meta, now time.Time) events
 	meta.Causation = i.Command
 	return events.Command{
 		ID: events.DerivedID(i.Command, "ended"), To: *i.ReplyTo, Type: "operation.step_ended", Target: i.Operation,
-		Data: data, Meta: meta, Deadline: now.Add(undoTime),
+		Data: data, Meta: meta, Deadline: now.AddDate(100, 0, 0), // what it tells has happened, however late it is heard
 	}
 }
 
@@ -50,6 +50,9 @@ func Expire(ctx context.Context, store eventstore.Store, cmd events.Command, now
 
 // Drop rejects a command that was taken from the dead-letter queue.
 func Drop(ctx context.Context, store eventstore.Store, cmd events.Command, actor string, now time.Time) error {
+	if cmd.Kind() == operation.Kind {
+		return problem.New(problem.InvalidState, "the command tells a process how its step ended; it can only be published again")
+	}
 	meta := cmd.Meta
 	meta.Actor, meta.Causation = actor, cmd.ID
 	return reject(ctx, store, cmd, problem.New(problem.Dropped, "the command was dropped from the dead-letter queue"), meta, now)

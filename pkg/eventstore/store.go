@@ -157,6 +157,8 @@ type Reader interface {
 	Outcome(ctx context.Context, command uuid.UUID) (*Outcome, error)
 	// Lookup returns the stream that holds a name, "" if none.
 	Lookup(ctx context.Context, name Name) (events.Stream, error)
+	// Holders returns the streams that hold a name of a scope.
+	Holders(ctx context.Context, scope string) ([]events.Stream, error)
 	// Open returns the streams that an address has to finish.
 	Open(ctx context.Context, address string) ([]events.Stream, error)
 	// Request returns what was recorded under an idempotency key, nil if nothing.

@@ -13,6 +13,7 @@ import (
 
 	"horcrux/pkg/engine"
 	"horcrux/pkg/eventstore"
+	"horcrux/pkg/problem"
 	"horcrux/services/compute/hypervisor"
 	"horcrux/services/compute/vm"
 )
@@ -32,6 +33,7 @@ type Options struct {
 	ImageDirs []string
 	Log       *slog.Logger
 	Clock     func() time.Time // nil: time.Now
+	Resync    time.Duration    // how often all machines are looked at; 0: 30 s
 }
 
 // Service runs until its context ends.
@@ -48,7 +50,12 @@ func New(o Options) *Service {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
+	if o.Resync == 0 {
+		o.Resync = 30 * time.Second
+	}
 	s := &Service{Options: o}
+	down := error(problem.New(problem.HypervisorUnavailable, "the hypervisor has not been looked at yet"))
+	s.down.Store(&down)
 	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Clock: o.Clock})
 	s.machines = s.kind()
 	engine.Register(s.engine, s.machines)

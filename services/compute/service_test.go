@@ -67,7 +67,7 @@ func (n *node) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	driver := n.h.Driver()
 	s := compute.New(compute.Options{
-		Node: n.id, Store: n.store, Bus: n.bus, Driver: driver, ImageDirs: []string{n.images}, Log: slog.New(slog.DiscardHandler),
+		Node: n.id, Store: n.store, Bus: n.bus, Driver: driver, ImageDirs: []string{n.images}, Log: slog.New(slog.DiscardHandler), Resync: 50 * time.Millisecond,
 		Accelerator: hypervisor.TCG,
 	})
 	var wg sync.WaitGroup
@@ -278,6 +278,31 @@ func TestMachine(t *testing.T) {
 		n.eventually("it is lost", func() bool { return n.vm(id).State == wire.StateError })
 		n.want(n.ask("delete", id, wire.DeleteData{}, time.Minute), "")
 	})
+}
+
+func TestResync(t *testing.T) {
+	n := newNode(t)
+	ids := map[string]uuid.UUID{}
+	for _, name := range []string{"killed", "undefined", "left-alone"} {
+		ids[name] = events.NewID()
+		d := machine(name, 0)
+		d.Start = true
+		n.want(n.ask("create", ids[name], d, time.Minute), "")
+	}
+	n.stop()
+	n.h.Become(ids["killed"], hypervisor.Off, "destroyed")
+	n.h.Remove(ids["undefined"])
+	n.run()
+	n.eventually("what happened meanwhile is seen", func() bool {
+		return n.vm(ids["killed"]).State == wire.StateStopped && n.vm(ids["undefined"]).State == wire.StateError
+	})
+	version := n.vm(ids["left-alone"]).Version
+	n.h.SetSilent(true) // no more changes are told
+	n.h.Become(ids["left-alone"], hypervisor.Off, "destroyed")
+	n.eventually("a change that nobody told is found", func() bool { return n.vm(ids["left-alone"]).State == wire.StateStopped })
+	if v := n.vm(ids["left-alone"]); v.Version != version+1 {
+		t.Fatalf("%d events for one change", v.Version-version)
+	}
 }
 
 func TestRefusals(t *testing.T) {

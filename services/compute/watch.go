@@ -7,17 +7,32 @@ import (
 	"github.com/google/uuid"
 
 	"horcrux/pkg/engine"
+	wire "horcrux/pkg/events/vm"
 	"horcrux/services/compute/hypervisor"
 	"horcrux/services/compute/vm"
 )
 
-// watchAgain is the pause before a broken watch is taken up again, and how long Ready may be behind.
-const watchAgain = time.Second
+const (
+	watchAgain  = time.Second // the pause before a broken watch is taken up again
+	resyncAgain = 2 * time.Second
+)
 
-// watch tells the decider what it sees of the hypervisor, for as long as ctx lasts.
+// gone stands for the state of a machine that the hypervisor does not know.
+const gone wire.State = ""
+
+// watcher tells the decider what it sees of the hypervisor.
+type watcher struct {
+	*Service
+	// seen is what was last seen of each machine and taken in, so that a look at all of them asks the store only for
+	// those that changed.
+	seen map[uuid.UUID]wire.State
+}
+
+// watch goes on for as long as ctx lasts.
 func (s *Service) watch(ctx context.Context) {
+	w := &watcher{Service: s, seen: map[uuid.UUID]wire.State{}}
 	for ctx.Err() == nil {
-		err := s.watchOnce(ctx)
+		err := w.once(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -35,40 +50,43 @@ func (s *Service) watch(ctx context.Context) {
 	}
 }
 
-// watchOnce observes every domain and then each change, until the connection breaks.
-func (s *Service) watchOnce(ctx context.Context) error {
+// once looks at every machine, then takes in each change and looks at all again now and then, until the connection
+// breaks.
+func (w *watcher) once(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if _, err := s.info(ctx); err != nil {
+	if _, err := w.info(ctx); err != nil {
 		return err
 	}
-	changes, err := s.Driver.Watch(ctx)
+	changes, err := w.Driver.Watch(ctx)
 	if err != nil {
 		return err
-	}
-	domains, err := s.Driver.Domains(ctx)
-	if err != nil {
-		return err
-	}
-	if s.down.Swap(nil) != nil {
-		s.Log.Info("the hypervisor answers again")
-	}
-	for _, d := range domains {
-		if d.Managed {
-			s.observe(ctx, d.ID, vm.Observed{State: observed(d.State), Cause: "found"})
-		}
 	}
 	probe := time.NewTicker(infoTime)
 	defer probe.Stop()
+	resync := time.NewTimer(0)
+	defer resync.Stop()
 	for {
 		select {
 		case c, ok := <-changes:
 			if !ok {
 				return hypervisor.ErrUnavailable
 			}
-			s.observe(ctx, c.ID, vm.Observed{State: observed(c.State), Gone: c.State == "", Cause: c.Cause})
+			if !w.observe(ctx, c.ID, state(c.State), c.Cause) {
+				resync.Reset(resyncAgain)
+			}
+		case <-resync.C:
+			taken, err := w.resync(ctx)
+			if err != nil {
+				return err
+			}
+			next := w.Resync
+			if !taken {
+				next = resyncAgain
+			}
+			resync.Reset(next)
 		case <-probe.C:
-			if _, err := s.info(ctx); err != nil {
+			if _, err := w.info(ctx); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -77,10 +95,64 @@ func (s *Service) watchOnce(ctx context.Context) error {
 	}
 }
 
-func (s *Service) observe(ctx context.Context, id uuid.UUID, o vm.Observed) {
+func state(s hypervisor.State) wire.State {
+	if s == "" {
+		return gone
+	}
+	return observed(s)
+}
+
+// resync compares all that the hypervisor has with what was seen of it before. taken says that all of it was taken in.
+func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
+	listing, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	domains, err := w.Driver.Domains(listing)
+	if err != nil {
+		return false, err
+	}
+	if w.down.Swap(nil) != nil {
+		w.Log.Info("the hypervisor answers")
+	}
+	taken = true
+	there := make(map[uuid.UUID]bool, len(domains))
+	for _, d := range domains {
+		there[d.ID] = true
+		if d.Managed {
+			taken = w.observe(ctx, d.ID, observed(d.State), "found") && taken
+		}
+	}
+	known, err := w.Store.Holders(listing, wire.NameScope)
+	if err != nil {
+		w.Log.Warn("list the virtual machines; it is tried again", "err", err)
+		return false, nil
+	}
+	for _, stream := range known {
+		if id := stream.ID(); !there[id] {
+			taken = w.observe(ctx, id, gone, "not found") && taken
+		}
+	}
+	return taken, nil
+}
+
+// observe says whether what was seen is taken in. What is seen while something is under way is not, since the effect
+// looks for itself: it is looked at again.
+func (w *watcher) observe(ctx context.Context, id uuid.UUID, state wire.State, cause string) bool {
+	if last, ok := w.seen[id]; ok && last == state {
+		return true
+	}
 	ctx, cancel := context.WithTimeout(ctx, infoTime)
 	defer cancel()
-	if err := engine.Observe(ctx, s.engine, s.machines, id, o.Cause, o); err != nil {
-		s.Log.Error("record what was observed", "vm", id, "state", o.State, "err", err)
+	m, err := engine.Observe(ctx, w.engine, w.machines, id, cause,
+		vm.Observed{Node: w.Node, State: state, Gone: state == gone, Cause: cause})
+	if err != nil {
+		w.Log.Error("record what was observed; it is looked at again", "vm", id, "state", state, "err", err)
+		delete(w.seen, id)
+		return false
 	}
+	if m.Intent != nil || m.Process != uuid.Nil {
+		delete(w.seen, id)
+		return false
+	}
+	w.seen[id] = state
+	return true
 }

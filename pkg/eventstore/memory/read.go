@@ -124,6 +124,23 @@ func (s *Store) Lookup(ctx context.Context, name eventstore.Name) (events.Stream
 	return s.names[name], nil
 }
 
+// Holders implements eventstore.Store.
+func (s *Store) Holders(ctx context.Context, scope string) ([]events.Stream, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("holders of names of %s: %w", scope, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var holders []events.Stream
+	for name, stream := range s.names {
+		if name.Scope == scope {
+			holders = append(holders, stream)
+		}
+	}
+	slices.Sort(holders)
+	return holders, nil
+}
+
 // Open implements eventstore.Reader.
 func (s *Store) Open(ctx context.Context, address string) ([]events.Stream, error) {
 	if err := ctx.Err(); err != nil {

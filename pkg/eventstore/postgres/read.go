@@ -258,21 +258,30 @@ func (s *Store) Lookup(ctx context.Context, name eventstore.Name) (events.Stream
 	return events.Stream(stream), nil
 }
 
-// Open implements eventstore.Reader.
+// Open implements eventstore.Store.
 func (s *Store) Open(ctx context.Context, address string) ([]events.Stream, error) {
+	return s.streams(ctx, "open streams of "+address, `SELECT stream FROM eventstore.heads WHERE open = $1 ORDER BY stream`, address)
+}
+
+// Holders implements eventstore.Store.
+func (s *Store) Holders(ctx context.Context, scope string) ([]events.Stream, error) {
+	return s.streams(ctx, "holders of names of "+scope, `SELECT stream FROM eventstore.names WHERE scope = $1 ORDER BY stream`, scope)
+}
+
+func (s *Store) streams(ctx context.Context, what, sql string, args ...any) ([]events.Stream, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	rows, err := s.pool.Query(ctx, `SELECT stream FROM eventstore.heads WHERE open = $1 ORDER BY stream`, address)
+	rows, err := s.pool.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, fmt.Errorf("open streams of %s: %w", address, unavailable(err))
+		return nil, fmt.Errorf("%s: %w", what, unavailable(err))
 	}
-	open, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s events.Stream, err error) {
+	streams, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s events.Stream, err error) {
 		return s, row.Scan((*string)(&s))
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open streams of %s: %w", address, unavailable(err))
+		return nil, fmt.Errorf("%s: %w", what, unavailable(err))
 	}
-	return open, nil
+	return streams, nil
 }
 
 // Request implements eventstore.Reader.

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 
@@ -52,6 +53,19 @@ var nameCases = map[string]func(*testing.T, *fixture){
 		a, b := newStream("vm"), newStream("pool")
 		f.append(t, one(claim(a, eventstore.Head{}, eventstore.Name{Scope: "vm", Value: "x"})))
 		f.append(t, one(claim(b, eventstore.Head{}, eventstore.Name{Scope: "pool", Value: "x"})))
+	},
+	"all holders of a scope": func(t *testing.T, f *fixture) {
+		a, b := newStream("vm"), newStream("vm")
+		f.append(t, eventstore.Append{Streams: []eventstore.StreamAppend{
+			claim(a, eventstore.Head{}, name("a")), claim(b, eventstore.Head{}, name("b"), eventstore.Name{Scope: "other", Value: "b"}),
+		}})
+		got, err := f.Holders(t.Context(), "vm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []events.Stream{a, b}
+		slices.Sort(want)
+		equal(t, "holders", got, want)
 	},
 	"claimed again by its holder": func(t *testing.T, f *fixture) {
 		a := newStream("vm")

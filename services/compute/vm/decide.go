@@ -69,6 +69,7 @@ type (
 	}
 	// Observed: a domain was found in a state, without anybody having asked for it. Gone says that there is none.
 	Observed struct {
+		Node  uuid.UUID // where it was looked for
 		State vm.State
 		Gone  bool
 		Cause string
@@ -239,7 +240,7 @@ func (m Machine) fact(c any) []any {
 
 // observed records a change that nobody asked for. While something is under way its effect looks for itself.
 func (m Machine) observed(c Observed) []any {
-	if !m.Exists || m.Ended || !m.Defined || m.Intent != nil || m.Process != uuid.Nil {
+	if !m.Exists || m.Ended || m.Node != c.Node || !m.Defined || m.Intent != nil || m.Process != uuid.Nil {
 		return nil
 	}
 	if c.Gone {

@@ -88,13 +88,14 @@ func TestDecide(t *testing.T) {
 		{name: "shutdown does not overtake a start", given: starting, when: ask, code: problem.InvalidState, names: opA.String()},
 		{name: "stop by force does not overtake a delete", given: deleting, when: force(opB), code: problem.InvalidState, names: opA.String()},
 		{name: "stop of a stopped one", given: defined, when: force(opB), code: problem.InvalidState},
-		{name: "shutdown of a paused one", given: with(started, vm.Observed{State: wire.StatePaused}), when: ask, code: problem.InvalidState},
+		{name: "shutdown of a paused one", given: with(started, vm.Observed{Node: node, State: wire.StatePaused}), when: ask, code: problem.InvalidState},
 		{name: "delete of a running one", given: started, when: vm.Delete{Intent: intent("vm.delete", opB)}, code: problem.InvalidState},
 		{name: "delete by force of a running one", given: started, when: vm.Delete{Intent: intent("vm.delete", opB), DeleteData: wire.DeleteData{Force: true}}, then: wire.StateDeleting},
 		{name: "start failed", given: starting, when: vm.Failed{Problem: problem.New(problem.EffectFailed, "no"), State: wire.StateStopped}, then: wire.StateStopped},
-		{name: "a domain that vanished", given: started, when: vm.Observed{Gone: true, Cause: "undefined"}, then: wire.StateError},
-		{name: "a domain destroyed behind our back", given: started, when: vm.Observed{State: wire.StateStopped, Cause: "destroyed"}, then: wire.StateStopped},
-		{name: "an observation while something is under way is no news", given: starting, when: vm.Observed{State: wire.StateStopped}, then: wire.StateStarting},
+		{name: "a domain that vanished", given: started, when: vm.Observed{Node: node, Gone: true, Cause: "undefined"}, then: wire.StateError},
+		{name: "a domain destroyed behind our back", given: started, when: vm.Observed{Node: node, State: wire.StateStopped, Cause: "destroyed"}, then: wire.StateStopped},
+		{name: "a domain that another node does not have", given: started, when: vm.Observed{Gone: true}, then: wire.StateRunning},
+		{name: "an observation while something is under way is no news", given: starting, when: vm.Observed{Node: node, State: wire.StateStopped}, then: wire.StateStarting},
 		{name: "a failed remove lets the machine live", given: deleting, when: vm.Failed{Problem: problem.New(problem.EffectFailed, "no"), State: wire.StateRunning}, then: wire.StateDeleting},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -150,7 +151,7 @@ func TestUpdate(t *testing.T) {
 	in := intent("vm.update", opB)
 	tags, same := wire.UpdateData{Tags: &[]string{"a"}}, wire.UpdateData{Description: new(""), Tags: &[]string{}, Autostart: new(false)}
 	effect := wire.UpdateData{Description: new("front"), Autostart: new(true)}
-	vanished := with(started, vm.Observed{Gone: true})
+	vanished := with(started, vm.Observed{Node: node, Gone: true})
 	for _, c := range []struct {
 		name  string
 		given []any
@@ -218,7 +219,7 @@ func TestNames(t *testing.T) {
 
 // A fact that comes when nothing waits for it, and a command that is none, change nothing.
 func TestNoNews(t *testing.T) {
-	for _, c := range []any{vm.Settled{State: wire.StateStopped}, vm.Failed{State: wire.StateStopped}, vm.Defined{NativeID: "x"}, vm.Observed{State: wire.StateRunning}, vm.Observed{State: wire.StateUnknown}, vm.ProcessEnded{Operation: opB}} {
+	for _, c := range []any{vm.Settled{State: wire.StateStopped}, vm.Failed{State: wire.StateStopped}, vm.Defined{NativeID: "x"}, vm.Observed{Node: node, State: wire.StateRunning}, vm.Observed{Node: node, State: wire.StateUnknown}, vm.ProcessEnded{Operation: opB}} {
 		if evs, err := vm.Decide(given(t, started...), c); err != nil || len(evs) > 0 {
 			t.Errorf("%+v makes %+v, %v", c, evs, err)
 		}

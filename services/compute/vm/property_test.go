@@ -95,7 +95,7 @@ func TestAnyOrder(t *testing.T) {
 			case 9:
 				step(vm.Failed{Problem: failure, State: state})
 			case 10:
-				step(vm.Observed{State: state, Gone: rapid.Bool().Draw(t, "gone"), Cause: "seen"})
+				step(vm.Observed{Node: node, State: state, Gone: rapid.Bool().Draw(t, "gone"), Cause: "seen"})
 			case 11:
 				if m.Intent == nil && m.Process != uuid.Nil {
 					step(vm.ProcessEnded{Operation: m.Process})

@@ -39,6 +39,7 @@ type Hypervisor struct {
 	down    bool
 	deaf    bool
 	disobey bool
+	silent  bool
 	drivers map[*Driver]struct{}
 	info    hypervisor.Info
 }
@@ -114,6 +115,9 @@ func (h *Hypervisor) remove(id uuid.UUID) {
 
 // publish needs h.mu: the order of changes is the order of what happened.
 func (h *Hypervisor) publish(id uuid.UUID, state hypervisor.State, cause string) {
+	if h.silent {
+		return
+	}
 	c := hypervisor.Change{ID: id, State: state, Cause: cause, At: time.Now()}
 	for d := range h.drivers {
 		d.hub().Publish(c)

@@ -159,3 +159,10 @@ func (d *Driver) wait(ctx context.Context, latency time.Duration, mutation bool)
 		return ctx.Err()
 	}
 }
+
+// SetSilent makes changes happen without anybody being told.
+func (h *Hypervisor) SetSilent(silent bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.silent = silent
+}
