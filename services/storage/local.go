@@ -112,7 +112,8 @@ func (s *Service) defineLocal(ctx context.Context, b backend.Backend, want pool.
 	if _, err := b.Usage(ctx); err != nil {
 		return err
 	}
-	return engine.Observe(ctx, s.engine, s.pools, id, "found", pool.Define{Defined: want.Defined})
+	_, err = engine.Observe(ctx, s.engine, s.pools, id, "found", pool.Define{Defined: want.Defined})
+	return err
 }
 
 // clearOrphans removes volumes whose create has failed. It touches no volume that ever was available, and none that
