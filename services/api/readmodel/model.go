@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"horcrux/pkg/events"
@@ -27,14 +28,15 @@ var (
 	ErrBehind = errors.New("read model has not got there yet")
 )
 
-// Options of Open. All but Wake are needed.
+// Options of Open. All but Wake and Clock are needed.
 type Options struct {
 	Pool      *pgxpool.Pool
 	Reader    eventstore.Reader
 	Resources []*events.Resource
 	// Wake says that something was appended. A poll every 250 ms stands behind it.
-	Wake <-chan struct{}
-	Log  *slog.Logger
+	Wake  <-chan struct{}
+	Log   *slog.Logger
+	Clock func() time.Time // nil: time.Now
 }
 
 // Model is the read model of all kinds. Run keeps it up to date; everything else may be called by many goroutines.
@@ -46,6 +48,7 @@ type Model struct {
 
 	mu          sync.Mutex
 	projections []*projection
+	rounded     time.Time     // when RunOnce last came to its end
 	moved       chan struct{} // closed and replaced whenever something changed
 	watchers    map[uuid.UUID]*watcher
 }
@@ -70,7 +73,12 @@ func Open(ctx context.Context, o Options) (*Model, error) {
 	if err := Migrate(ctx, o.Pool); err != nil {
 		return nil, err
 	}
-	m := &Model{Options: o, moved: make(chan struct{}), watchers: map[uuid.UUID]*watcher{}, foldings: map[string]*folding{}}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	m := &Model{
+		Options: o, rounded: o.Clock(), moved: make(chan struct{}), watchers: map[uuid.UUID]*watcher{}, foldings: map[string]*folding{},
+	}
 	for _, r := range o.Resources {
 		const enter = `INSERT INTO api.projections (kind, gen) VALUES ($1, nextval('api.generation')) ON CONFLICT DO NOTHING`
 		if _, err := o.Pool.Exec(ctx, enter, r.Kind); err != nil {
@@ -81,35 +89,45 @@ func Open(ctx context.Context, o Options) (*Model, error) {
 	return m, m.reload(ctx)
 }
 
+// checkpoint is where the table says that a projection is.
+type checkpoint struct {
+	kind string
+	gen  int64
+	at   events.Position
+}
+
 // reload takes over the checkpoints of the table. It is called under step, or before anybody else knows m.
 func (m *Model) reload(ctx context.Context) error {
 	rows, err := m.Pool.Query(ctx, `SELECT kind, gen, era, tx, seq FROM api.projections`)
 	if err != nil {
 		return fmt.Errorf("read checkpoints: %w", err)
 	}
-	defer rows.Close()
-	m.mu.Lock()
+	stored, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c checkpoint, err error) {
+		var tx int64
+		err = row.Scan(&c.kind, &c.gen, &c.at.Era, &tx, &c.at.Seq)
+		c.at.Tx = uint64(tx)
+		return c, err
+	})
+	if err != nil {
+		return fmt.Errorf("read checkpoints: %w", err)
+	}
+	m.mu.Lock() // only now: whoever asks for the status does not wait for the database
 	defer m.mu.Unlock()
-	for rows.Next() {
-		var kind string
-		var gen, tx int64
-		var p events.Position
-		if err := rows.Scan(&kind, &gen, &p.Era, &tx, &p.Seq); err != nil {
-			return fmt.Errorf("read checkpoints: %w", err)
+	for _, c := range stored {
+		i := m.index(c.kind)
+		if i < 0 {
+			continue
 		}
-		p.Tx = uint64(tx)
-		if i := m.index(kind); i >= 0 {
-			q := m.projections[i]
-			// A checkpoint behind ours says that the database crashed and lost our last commits.
-			if p.Compare(q.stored) < 0 || p.Compare(q.at) > 0 {
-				q.at = p
-			}
-			q.gen, q.stored = gen, p
-			delete(m.foldings, kind)
+		p := m.projections[i]
+		// A checkpoint behind ours says that the database crashed and lost our last commits.
+		if c.at.Compare(p.stored) < 0 || c.at.Compare(p.at) > 0 {
+			p.at = c.at
 		}
+		p.gen, p.stored = c.gen, c.at
+		delete(m.foldings, c.kind)
 	}
 	m.announce()
-	return rows.Err()
+	return nil
 }
 
 // announce wakes whoever waits: for a position, and for one of the objects given; all of them if none is given. It is
@@ -245,6 +263,9 @@ type Status struct {
 	Kind     string
 	Position events.Position
 	Halted   error // nil while it runs
+	// Stalled is for how long nothing could be projected, because the database or the log did not answer. While all is
+	// well it is less than a second.
+	Stalled time.Duration
 }
 
 // Status of every projection.
@@ -253,7 +274,7 @@ func (m *Model) Status() []Status {
 	defer m.mu.Unlock()
 	all := make([]Status, len(m.projections))
 	for i, p := range m.projections {
-		all[i] = Status{Kind: p.resource.Kind, Position: p.at, Halted: p.halted}
+		all[i] = Status{Kind: p.resource.Kind, Position: p.at, Halted: p.halted, Stalled: m.Clock().Sub(m.rounded)}
 	}
 	return all
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -25,11 +26,25 @@ const batchSize = 1000
 // errOvertaken: another gateway advanced the checkpoint.
 var errOvertaken = errors.New("another gateway advanced the checkpoint")
 
-// RunOnce projects one page for the kinds that are furthest behind. advanced says that there was something new, more
-// that there is more at once.
+// roundTime bounds what waits for the database while the projections rest: one page, or the end of a rebuild.
+const roundTime = 30 * time.Second
+
+// RunOnce projects one page for the kinds that are furthest behind, within roundTime. advanced says that there was
+// something new, more that there is more at once.
 func (m *Model) RunOnce(ctx context.Context) (advanced, more bool, err error) {
 	m.step.Lock()
 	defer m.step.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, roundTime)
+	defer cancel()
+	if advanced, more, err = m.round(ctx); err == nil {
+		m.mu.Lock()
+		m.rounded = m.Clock()
+		m.mu.Unlock()
+	}
+	return advanced, more, err
+}
+
+func (m *Model) round(ctx context.Context) (advanced, more bool, err error) {
 	group, other := m.behind()
 	if len(group) == 0 {
 		return false, false, nil

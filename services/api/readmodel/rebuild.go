@@ -89,6 +89,8 @@ func (r *rebuild) run(ctx context.Context, conn *pgx.Conn, resource *events.Reso
 	}
 	r.m.step.Lock() // the live projections rest while the last events are folded and the generations change places
 	defer r.m.step.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, roundTime)
+	defer cancel()
 	if err := r.tail(ctx, conn); err != nil {
 		return err
 	}

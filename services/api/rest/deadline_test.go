@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"horcrux/pkg/events"
 	"horcrux/pkg/eventstore"
+	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
 	"horcrux/services/api/access"
+	"horcrux/services/api/readmodel"
 )
 
 // bounded complains of a call that could go on for longer than the limit.
@@ -64,4 +67,32 @@ func TestEveryCallEnds(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestStalledProjection: a read model that gets nowhere is told, and told no more when it does.
+func TestStalledProjection(t *testing.T) {
+	var model *readmodel.Model
+	now := time.Now()
+	w := newWorld(t, func(o *Options) {
+		var err error
+		model, err = readmodel.Open(t.Context(), readmodel.Options{
+			Pool: o.Model.Pool, Reader: o.Store, Resources: o.Resources[:1], Log: o.Log, Clock: func() time.Time { return now },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Model = model
+	})
+	w.get("/readyz").is(200)
+	now = now.Add(stallTime)
+	w.get("/readyz").is(200)
+	now = now.Add(time.Second)
+	r := into[openapi.Readiness](w.get("/readyz").is(503))
+	if d := r.Dependencies[0]; d.Name != "projection/vm" || d.Ready || !strings.Contains(d.Detail, "for 11s") {
+		t.Errorf("%+v", d)
+	}
+	if err := model.RunToEnd(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.get("/readyz").is(200)
 }

@@ -13,6 +13,7 @@ import (
 
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
+	"horcrux/services/api/readmodel"
 )
 
 // GetHealth implements StrictServerInterface, as the methods below do.
@@ -31,12 +32,7 @@ func (s *Server) GetReadiness(ctx context.Context, _ GetReadinessRequestObject) 
 		checks[name] = check
 	}
 	for _, p := range s.Model.Status() {
-		checks["projection/"+p.Kind] = func(context.Context) error {
-			if p.Halted != nil { // the cause is in the log: it may quote what was recorded
-				return problem.New(problem.Unavailable, "halted at position %q: it met an event that this program cannot read; see the log", p.Position)
-			}
-			return nil
-		}
+		checks["projection/"+p.Kind] = func(context.Context) error { return following(p) }
 	}
 	out := openapi.Readiness{Ready: true, Dependencies: make([]openapi.Dependency, 0, len(checks))}
 	var wg sync.WaitGroup
@@ -57,6 +53,22 @@ func (s *Server) GetReadiness(ctx context.Context, _ GetReadinessRequestObject) 
 		a.status = http.StatusServiceUnavailable
 	}
 	return a, err
+}
+
+// stallTime is how long a projection may go without reaching the end of a page before the server is not ready.
+const stallTime = 10 * time.Second
+
+// following says why a projection does not follow the log. The cause is in the log of the server: it may quote what was
+// recorded.
+func following(p readmodel.Status) error {
+	switch {
+	case p.Halted != nil:
+		return problem.New(problem.Unavailable, "halted at position %q: it met an event that this program cannot read; see the log", p.Position)
+	case p.Stalled > stallTime:
+		return problem.New(problem.Unavailable, "stalled at position %q for %s: the database does not answer; see the log",
+			p.Position, p.Stalled.Round(time.Second))
+	}
+	return nil
 }
 
 // dependency says how a check ended. Anybody may read it, so only a problem is quoted; the log has the rest.
