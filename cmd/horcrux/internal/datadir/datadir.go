@@ -16,9 +16,6 @@ const Default = "/var/lib/horcrux"
 // Local is the data dir of a checkout, or of a user without rights on the system.
 const Local = ".horcrux"
 
-// Env is the environment variable that names the data dir.
-const Env = "HORCRUX_DATA_DIR"
-
 // Dir is an open data dir, held by this process alone until Close.
 type Dir struct {
 	// Root holds the data. It is absolute and free of links.
@@ -42,20 +39,6 @@ func Resolve(asked string) string {
 	default:
 		return Local
 	}
-}
-
-// Find returns the data dir that a client on this host means: the one of the environment, else the first of Local and
-// Default that has a socket to talk to; "" when there is none.
-func Find() string {
-	if dir := os.Getenv(Env); dir != "" {
-		return dir
-	}
-	for _, dir := range []string{Local, Default} {
-		if _, err := os.Stat(filepath.Join(dir, apiSocket)); err == nil {
-			return dir
-		}
-	}
-	return ""
 }
 
 // Open makes the data dir at path where it is missing, and takes it for this process. The error is an *InUseError when
@@ -90,17 +73,8 @@ const (
 // APISocket is where the gateway listens. <root>/api.sock leads there too.
 func (d *Dir) APISocket() string { return filepath.Join(d.Run, apiSocket) }
 
-// AdminToken is the file of the first administrator's token.
-func (d *Dir) AdminToken() string { return filepath.Join(d.Root, "admin.token") }
-
 // NodeID is the file of the node's identity.
 func (d *Dir) NodeID() string { return filepath.Join(d.Root, "node.id") }
-
-// MasterKey is the file of the key that secrets are sealed with.
-func (d *Dir) MasterKey() string { return filepath.Join(d.Root, "master.key") }
-
-// TLS holds the installation's certificate authority and the listener's certificate.
-func (d *Dir) TLS() string { return filepath.Join(d.Root, "tls") }
 
 // Postgres holds the private Postgres, PostgresSockets its socket.
 func (d *Dir) Postgres() string { return filepath.Join(d.Root, "postgres") }
@@ -137,7 +111,6 @@ func (d *Dir) furnish() error {
 		{d.Libvirt(), passable()},
 		{d.LibvirtSockets(), passable()},
 		{d.NATS(), 0o700},
-		{d.TLS(), 0o700},
 	} {
 		if err := mkdir(folder.path, folder.mode); err != nil {
 			return err

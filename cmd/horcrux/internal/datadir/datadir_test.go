@@ -226,8 +226,8 @@ func TestOpenIsExclusive(t *testing.T) {
 	if !errors.As(err, &inUse) || inUse.Pid != child.Process.Pid {
 		t.Fatalf("got %v, want it in use by %d", err, child.Process.Pid)
 	}
-	if !strings.Contains(err.Error(), fmt.Sprint(child.Process.Pid)) || strings.Contains(err.Error(), "\n") {
-		t.Fatalf("%q is not a sentence that names the holder", err)
+	if text := err.Error(); !strings.Contains(text, fmt.Sprint(child.Process.Pid)) || strings.Count(text, asked) != 1 || strings.Contains(text, "\n") {
+		t.Fatalf("%q is not a sentence that names the holder and, once, the data dir", text)
 	}
 
 	if err := child.Process.Kill(); err != nil {
@@ -235,26 +235,4 @@ func TestOpenIsExclusive(t *testing.T) {
 	}
 	_ = child.Wait()
 	open(t, b, asked) // a killed holder leaves no lock
-}
-
-func TestFind(t *testing.T) {
-	root, _ := sandbox(t)
-	t.Chdir(root)
-	t.Setenv(Env, "")
-	if got := Find(); got == Local {
-		t.Fatalf("got %q where there is none", got)
-	}
-	if err := os.Mkdir(Local, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(Local, apiSocket), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if got := Find(); got != Local {
-		t.Fatalf("got %q, want %q", got, Local)
-	}
-	t.Setenv(Env, "/some/where")
-	if got := Find(); got != "/some/where" {
-		t.Fatalf("got %q, want what the environment says", got)
-	}
 }

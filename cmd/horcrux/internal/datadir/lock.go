@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// InUseError: another process has the data dir.
+// InUseError: another process has the data dir, which whoever wraps it names.
 type InUseError struct {
 	Root string
 	Run  string // where its sockets are
@@ -23,7 +23,7 @@ func (e *InUseError) Error() string {
 	if e.Pid != 0 {
 		who += fmt.Sprintf(" (pid %d)", e.Pid)
 	}
-	return fmt.Sprintf("%s is in use by %s: stop that one, or choose another --data-dir", e.Root, who)
+	return fmt.Sprintf("in use by %s: stop that one, or choose another --data-dir", who)
 }
 
 // take locks the data dir. The kernel lets go of the lock when the process ends, however it ends.
