@@ -14,6 +14,8 @@ import (
 	"log/slog"
 	"net/url"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // Config is one complete configuration. The zero value is not one: start from Default or Load.
@@ -62,6 +64,8 @@ type Log struct {
 
 // Node is this host in the installation.
 type Node struct {
+	// ID is the same for the processes of one host; uuid.Nil takes the data dir's own.
+	ID uuid.UUID
 	// Name is the node's label; "" takes the host's name.
 	Name string
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/pflag"
 )
 
@@ -48,7 +49,9 @@ func TestSampleIsTrue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if l := mustLoad(t, string(sample), nil); !reflect.DeepEqual(l.Config, Default()) {
+	want := Default()
+	want.Listen = "[::]:8006" // also where a build without IPv6 has a default of its own
+	if l := mustLoad(t, string(sample), nil); !reflect.DeepEqual(l.Config, want) {
 		t.Errorf("its values are not the defaults: %+v", l.Config)
 	}
 	for _, k := range keys {
@@ -70,13 +73,13 @@ func TestEveryKeyCanBeSetEverywhere(t *testing.T) {
 		"data_dir": "/srv/hx", "listen": "127.0.0.1:1", "services": "api", "database": "postgres://db/x",
 		"nats.url": "nats://n:4222", "nats.credentials": "/etc/n.creds", "libvirt.uri": "test:///default",
 		"libvirt.private": "no", "accelerator": "tcg", "image_dirs": "/srv/iso", "log.level": "debug",
-		"log.format": "json", "node.name": "n1", "deadline": "30s",
+		"log.format": "json", "node.id": "01900000-0000-7000-8000-000000000001", "node.name": "n1", "deadline": "30s",
 	}
 	want := &Config{
 		DataDir: "/srv/hx", Listen: "127.0.0.1:1", Services: []string{"api"}, Database: "postgres://db/x",
 		NATS: NATS{URL: "nats://n:4222", Credentials: "/etc/n.creds"}, Libvirt: Libvirt{URI: "test:///default", Private: "no"},
 		Accelerator: "tcg", ImageDirs: []string{"/srv/iso"}, Log: Log{Level: slog.LevelDebug, Format: "json"},
-		Node: Node{Name: "n1"}, Deadline: 30 * time.Second,
+		Node: Node{ID: uuid.MustParse("01900000-0000-7000-8000-000000000001"), Name: "n1"}, Deadline: 30 * time.Second,
 	}
 	env, args := map[string]string{}, []string(nil)
 	for _, k := range keys {
@@ -93,7 +96,7 @@ libvirt: {uri: "test:///default", private: no}
 accelerator: tcg
 image_dirs: [/srv/iso]
 log: {level: debug, format: json}
-node: {name: n1}
+node: {id: 01900000-0000-7000-8000-000000000001, name: n1}
 deadline: 30s
 `
 	for name, got := range map[string]*Loaded{
@@ -163,6 +166,9 @@ func TestMistakesNameTheirPlace(t *testing.T) {
 		{"item twice", "services: [api, api]\n", nil, nil, []string{":1: services:", "twice"}},
 		{"relative folder", "image_dirs: [iso]\n", nil, nil, []string{":1: image_dirs:", "absolute"}},
 		{"label", "node: {name: a_b}\n", nil, nil, []string{":1: node.name:"}},
+		{"node without an id", "node: {id: host-1}\n", nil, nil, []string{":1: node.id:", "host-1", "not a UUID"}},
+		{"node with an id spelled odd", "", map[string]string{"HORCRUX_NODE_ID": "{01900000-0000-7000-8000-000000000001}"}, nil, []string{"HORCRUX_NODE_ID:", "not a UUID"}},
+		{"node with the id of none", "", nil, []string{"--node-id=00000000-0000-0000-0000-000000000000"}, []string{"--node-id:", "not a UUID"}},
 		{"port", "listen: ':65536'\n", nil, nil, []string{":1: listen:"}},
 		{"all at once", "a: 1\nb: 2\n", nil, []string{"--accelerator=x"}, []string{"key a", "key b", "--accelerator"}},
 	} {

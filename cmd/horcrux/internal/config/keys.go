@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // key is one setting, known by one name in every source.
@@ -79,6 +81,10 @@ var keys = []key{
 	{
 		name: "log.format", flag: "log-format", usage: "format of the log: text or json",
 		value: text(func(c *Config) *string { return &c.Log.Format }, oneOf("text", "json")),
+	},
+	{
+		name: "node.id", flag: "node-id", usage: "UUID of this node, in place of the data dir's own",
+		value: nodeID{},
 	},
 	{
 		name: "node.name", flag: "node-name", usage: "label of this node, in place of the host's name",
@@ -169,6 +175,26 @@ func (level) set(c *Config, texts []string) error {
 		return oneOf("debug", "info", "warn", "error")(texts[0])
 	}
 	c.Log.Level = l
+	return nil
+}
+
+type nodeID struct{}
+
+func (nodeID) isList() bool { return false }
+
+func (nodeID) show(c *Config) string {
+	if c.Node.ID == uuid.Nil {
+		return ""
+	}
+	return c.Node.ID.String()
+}
+
+func (nodeID) set(c *Config, texts []string) error {
+	id, err := uuid.Parse(texts[0])
+	if err != nil || id == uuid.Nil || id.String() != strings.ToLower(texts[0]) {
+		return fmt.Errorf("%q is not a UUID, such as the one that a data dir's node.id holds", texts[0])
+	}
+	c.Node.ID = id
 	return nil
 }
 
