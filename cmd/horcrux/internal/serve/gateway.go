@@ -14,8 +14,29 @@ import (
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
 	"horcrux/services/api"
+	"horcrux/services/api/listen"
 	"horcrux/services/api/rest"
 )
+
+// address is where the gateway's TLS listener is to be, "" for none.
+func (s *server) address() string {
+	if !build.Built("ssl") && s.config.Listen == config.Default().Listen {
+		return "" // nobody asked for it
+	}
+	return s.config.Listen
+}
+
+// port fails where the gateway's port is taken. The gateway itself would find that out when all else is up.
+func (s *server) port(context.Context) error {
+	if !s.serves("api") || s.address() == "" {
+		return nil
+	}
+	l, err := listen.TCP(s.address())
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
 
 // gateway opens the doors and says where they are.
 func (s *server) gateway(ctx context.Context) error {
@@ -30,14 +51,10 @@ func (s *server) gateway(ctx context.Context) error {
 	for k, check := range s.ready {
 		ready[k] = check
 	}
-	listen := s.config.Listen
-	if !build.Built("ssl") && listen == config.Default().Listen {
-		listen = "" // nobody asked for it
-	}
 	wake, stop := s.bus.Nudges()
 	s.stack.push("gateway's nudges", func(context.Context) error { stop(); return nil })
 	svc, err := api.New(ctx, api.Options{
-		Store: s.store, Bus: s.bus, Wake: wake, Pool: s.pool, DataDir: s.dir.Root, Socket: s.dir.APISocket(), Listen: listen,
+		Store: s.store, Bus: s.bus, Wake: wake, Pool: s.pool, DataDir: s.dir.Root, Socket: s.dir.APISocket(), Listen: s.address(),
 		Names: []string{name}, Log: s.log.With("part", "api"), Ready: ready, ImageDirs: s.imageDirs(), Deadline: s.config.Deadline,
 		Collectors: []prometheus.Collector{s.fenceLag()},
 		Features:   build.Features(),

@@ -73,6 +73,8 @@ func (s *server) start(ctx context.Context) error {
 	defer cancel()
 	for _, step := range []func(context.Context) error{
 		s.openDir,   // everything else lives in it
+		s.identify,  // a mistake that is found before there is anything to stop again
+		s.port,      // so is this
 		s.database,  // the truth: before whoever reads or appends
 		s.transport, // after the database, since a dead letter is noted there
 		s.relayRun,  // fills the transport
@@ -91,7 +93,7 @@ func (s *server) serves(name string) bool {
 	return slices.Contains(s.config.Services, name)
 }
 
-// openDir takes the data dir and the node's identity.
+// openDir takes the data dir.
 func (s *server) openDir(context.Context) error {
 	dir, err := datadir.Open(s.config.DataDir)
 	if err != nil {
@@ -102,11 +104,25 @@ func (s *server) openDir(context.Context) error {
 	if dir.Notice != "" {
 		fmt.Fprintln(s.out, dir.Notice)
 	}
-	s.node, err = identity(dir.NodeID())
-	return err
+	return nil
 }
 
-// identity reads the node's id, which is made once.
+// identify says which node this is: the configured one, else the data dir's. Compute and storage of a node, which look
+// for each other on it, cannot go by two data dirs.
+func (s *server) identify(context.Context) (err error) {
+	if s.node = s.config.Node.ID; s.node != uuid.Nil {
+		return nil
+	}
+	if s.node, err = identity(s.dir.NodeID()); err != nil {
+		return err
+	}
+	if s.serves("compute") != s.serves(storage.Domain) {
+		return fmt.Errorf("compute and storage in two processes find each other by the id of their node: give the parts of a host one --node-id, such as %s", s.node)
+	}
+	return nil
+}
+
+// identity reads the id of a data dir, which is made once.
 func identity(path string) (uuid.UUID, error) {
 	b, err := os.ReadFile(path)
 	if err == nil {
