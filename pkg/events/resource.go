@@ -30,7 +30,7 @@ type Revision struct {
 // folded, listed, filtered and reverted.
 type Resource struct {
 	Kind       string // of stream: "vm"
-	Collection string // path below /api: "vms"
+	Collection string // path below /api: "vms"; "" where it is below another object's
 	Domain     string // whose service takes its commands: "compute"
 	// NameScope is where the object's name is unique: "vm".
 	NameScope string

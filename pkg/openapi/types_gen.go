@@ -570,7 +570,7 @@ type ListOperationsParams struct {
 	// Type `vm.start`
 	Type *string `form:"type,omitempty" json:"type,omitempty"`
 
-	// Resource Path or id of the object
+	// Resource Path, by name or id, or id of the object
 	Resource *string `form:"resource,omitempty" json:"resource,omitempty"`
 	Actor    *string `form:"actor,omitempty" json:"actor,omitempty"`
 }
@@ -642,7 +642,7 @@ type ListPoolsParams struct {
 	Type        *PoolType             `form:"type,omitempty" json:"type,omitempty"`
 	State       *ListPoolsParamsState `form:"state,omitempty" json:"state,omitempty"`
 
-	// Node Id of the node
+	// Node Id or name of the node
 	Node *string `form:"node,omitempty" json:"node,omitempty"`
 }
 
@@ -692,7 +692,7 @@ type ListVolumesParams struct {
 	Owner  *string     `form:"owner,omitempty" json:"owner,omitempty"`
 	Format *DiskFormat `form:"format,omitempty" json:"format,omitempty"`
 
-	// Node Id of the node
+	// Node Id or name of the node
 	Node *string `form:"node,omitempty" json:"node,omitempty"`
 }
 
@@ -762,7 +762,7 @@ type ListVMsParams struct {
 	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
 	State       *VMState     `form:"state,omitempty" json:"state,omitempty"`
 
-	// Node Id of the node
+	// Node Id or name of the node
 	Node    *string  `form:"node,omitempty" json:"node,omitempty"`
 	Backend *Backend `form:"backend,omitempty" json:"backend,omitempty"`
 

@@ -21,7 +21,7 @@ type View struct {
 
 // Resource describes volumes to the gateway. Their path is below their pool's.
 var Resource = events.Resource{
-	Kind: Kind, Collection: "storage/volumes", Domain: "storage", Codec: Codec,
+	Kind: Kind, Domain: "storage", Codec: Codec,
 	Apply:   events.NewApply(Codec, apply),
 	Begin:   events.NewBegin(Codec, apply),
 	Filters: []string{"pool", "state", "owner", "format", "node"},

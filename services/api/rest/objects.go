@@ -23,11 +23,12 @@ const positionTime = 5 * time.Second
 // ref names an object of a kind as a path does: by id, or by its name in a scope.
 type ref struct {
 	*events.Resource
-	scope string
-	text  string
+	collection string // path below /api of the collection that it is in
+	scope      string
+	text       string
 }
 
-func named(r *events.Resource, text string) ref { return ref{r, r.NameScope, text} }
+func named(r *events.Resource, text string) ref { return ref{r, r.Collection, r.NameScope, text} }
 
 func (r ref) missing() error {
 	return problem.New(problem.NotFound, "there is no %s %q", r.Kind, r.text)
@@ -69,6 +70,12 @@ func (s *Server) list(ctx context.Context, r *events.Resource, fixed map[string]
 		case "q":
 			q.Contain = values[0]
 		case "min_position":
+		case "node":
+			id, err := s.nodeID(ctx, values[0])
+			if err != nil {
+				return answer{}, err
+			}
+			q.Filters[name] = []string{id}
 		default:
 			q.Filters[name] = values
 		}
@@ -81,6 +88,18 @@ func (s *Server) list(ctx context.Context, r *events.Resource, fixed map[string]
 		return answer{}, err
 	}
 	return document(page.JSON(), page.Position), nil
+}
+
+// nodeID is the id of a node that is named by id or name. What names no node stays as it is: nothing is on it.
+func (s *Server) nodeID(ctx context.Context, text string) (string, error) {
+	if id, err := uuid.Parse(text); err == nil {
+		return id.String(), nil
+	}
+	id, err := s.Node(ctx, text)
+	if p := problem.From(err); p != nil && p.Code == problem.NotFound {
+		return text, nil
+	}
+	return id.String(), err
 }
 
 // show answers an object, as it is or, with at, as it was.
@@ -169,7 +188,9 @@ func limit(text string) int {
 func (s *Server) create(ctx context.Context, r *events.Resource, prepare func(context.Context) (node string, data any, err error)) (answer, error) {
 	return s.do(ctx, func(ctx context.Context) (submit.Intent, error) {
 		node, data, err := prepare(ctx)
-		return submit.Intent{Resource: r, Target: events.NewID(), Node: node, Type: r.Kind + ".create", Data: data}, err
+		return submit.Intent{
+			Resource: r, Collection: r.Collection, Target: events.NewID(), Node: node, Type: r.Kind + ".create", Data: data,
+		}, err
 	})
 }
 
@@ -185,7 +206,8 @@ func (s *Server) intent(ctx context.Context, r ref, verb string, data any) (subm
 	}
 	o, err := s.Submit.Object(ctx, r.Resource, r.scope, r.text)
 	return submit.Intent{
-		Resource: r.Resource, Target: o.ID, Node: o.Node, Type: r.Kind + "." + verb, Data: data, IfVersion: version,
+		Resource: r.Resource, Collection: r.collection, Target: o.ID, Node: o.Node, Type: r.Kind + "." + verb, Data: data,
+		IfVersion: version,
 	}, err
 }
 
@@ -227,7 +249,8 @@ func (s *Server) revert(ctx context.Context, r ref, to string) (answer, error) {
 			version = &now.Version // the revision was made of this version
 		}
 		return submit.Intent{
-			Resource: r.Resource, Target: o.ID, Node: o.Node, Type: revision.Type, Data: revision.Data, IfVersion: version,
+			Resource: r.Resource, Collection: r.collection, Target: o.ID, Node: o.Node, Type: revision.Type, Data: revision.Data,
+			IfVersion: version,
 		}, nil
 	})
 }

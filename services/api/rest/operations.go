@@ -3,6 +3,9 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -19,12 +22,59 @@ func (s *Server) ListOperations(ctx context.Context, r ListOperationsRequestObje
 	if r.Params.Resource == nil {
 		return s.list(ctx, submit.Operations, nil)
 	}
-	fixed := map[string][]string{"resource": {*r.Params.Resource}}
-	if _, err := uuid.Parse(*r.Params.Resource); err == nil {
+	if id, err := uuid.Parse(*r.Params.Resource); err == nil {
 		callOf(ctx).query.Del("resource")
-		fixed = map[string][]string{"resource_id": {*r.Params.Resource}}
+		return s.list(ctx, submit.Operations, map[string][]string{"resource_id": {id.String()}})
 	}
-	return s.list(ctx, submit.Operations, fixed)
+	path, err := s.canonical(ctx, *r.Params.Resource)
+	if err != nil {
+		return nil, err
+	}
+	return s.list(ctx, submit.Operations, map[string][]string{"resource": {path}})
+}
+
+var (
+	objectPath = regexp.MustCompile(`^/api/(.+)/([^/]+)$`)
+	volumePath = regexp.MustCompile(`^/api/storage/pools/([^/]+)/volumes/([^/]+)$`)
+)
+
+// canonical is the path of an object with ids in the place of names, as its operations have it. A path by which there
+// is nothing now stays as it is.
+func (s *Server) canonical(ctx context.Context, path string) (string, error) {
+	r, err := s.objectAt(ctx, path)
+	if p := problem.From(err); p != nil && p.Code == problem.NotFound {
+		return path, nil
+	}
+	if err != nil {
+		return "", err
+	}
+	id, err := s.Submit.Identify(ctx, r.Resource, r.scope, r.text)
+	if err != nil || id == uuid.Nil {
+		return path, err
+	}
+	return "/api/" + r.collection + "/" + id.String(), nil
+}
+
+// objectAt is the object that a path names. It fails with not_found.
+func (s *Server) objectAt(ctx context.Context, path string) (ref, error) {
+	none := problem.New(problem.NotFound, "%q is not the path of an object", path)
+	if m := volumePath.FindStringSubmatch(path); m != nil {
+		pool, err := url.PathUnescape(m[1])
+		if err != nil {
+			return ref{}, none
+		}
+		return s.volume(ctx, pool, m[2])
+	}
+	m := objectPath.FindStringSubmatch(path)
+	if m == nil {
+		return ref{}, none
+	}
+	text, err := url.PathUnescape(m[2])
+	i := slices.IndexFunc(s.Resources, func(r *events.Resource) bool { return r.Collection == m[1] })
+	if err != nil || i < 0 {
+		return ref{}, none
+	}
+	return named(s.Resources[i], text), nil
 }
 
 func (s *Server) GetOperation(ctx context.Context, r GetOperationRequestObject) (GetOperationResponseObject, error) {

@@ -67,7 +67,8 @@ func TestVM(t *testing.T) {
 		}
 	})
 	t.Run("List", func(t *testing.T) {
-		for query, want := range map[string]int{"tag=web": 1, "state=stopped": 2, "cpus=1&backend=qemu": 2, "tag=db": 0, "autostart=false": 2, "q=LONE": 1} {
+		for query, want := range map[string]int{"tag=web": 1, "state=stopped": 2, "cpus=1&backend=qemu": 2, "tag=db": 0, "autostart=false": 2, "q=LONE": 1,
+			"node=here": 2, "node=" + w.service.node.String(): 2, "node=elsewhere": 0} {
 			if l := into[openapi.VMList](w.get("/api/vms?" + query).is(200)); len(l.Items) != want {
 				t.Errorf("%s: %d", query, len(l.Items))
 			}
@@ -86,7 +87,29 @@ func TestVM(t *testing.T) {
 func TestStorage(t *testing.T) {
 	w := newWorld(t)
 	local, other := w.service.definePool("local"), w.service.definePool("tank/vms")
-	w.post("/api/storage/pools/local/volumes?wait=10", `{"name":"v1","size_gb":2}`).is(200)
+	created := w.post("/api/storage/pools/local/volumes?wait=10", `{"name":"v1","size_gb":2}`).is(200).operation()
+	t.Run("PathOfTheOperation", func(t *testing.T) {
+		if v := into[volume.View](w.get(created.Resource).is(200)); v.ID != created.ResourceID || v.Name != "v1" {
+			t.Errorf("%s is %+v", created.Resource, v)
+		}
+		for _, path := range []string{
+			created.Resource, created.ResourceID.String(), "/api/storage/pools/local/volumes/v1",
+			"/api/storage/pools/" + local.String() + "/volumes/v1", "/api/storage/pools/local/volumes/" + created.ResourceID.String(),
+		} {
+			l := into[openapi.OperationList](w.get("/api/operations?resource=" + path).is(200))
+			if len(l.Items) != 1 || l.Items[0].ID != created.ID {
+				t.Errorf("%s: %+v", path, l.Items)
+			}
+		}
+		for _, path := range []string{
+			"/api/storage/pools/tank%252Fvms/volumes/v1", "/api/storage/pools/nobody/volumes/v1", "/api/storage/pools/local",
+			"/api/storage/pools/%2525zz/volumes/v1", "/api/nothing/v1", "/api/%25zz", "/api//v1", "v1",
+		} {
+			if l := into[openapi.OperationList](w.get("/api/operations?resource=" + path).is(200)); len(l.Items) != 0 {
+				t.Errorf("%s: %+v", path, l.Items)
+			}
+		}
+	})
 	if v := into[volume.View](w.get("/api/storage/pools/local/volumes/v1").is(200)); v.Pool != local || v.Format != "qcow2" || !v.Thin {
 		t.Errorf("%+v", v)
 	}
@@ -97,7 +120,11 @@ func TestStorage(t *testing.T) {
 		if l := into[openapi.VolumeList](w.get("/api/storage/pools/tank%2Fvms/volumes").is(200)); len(l.Items) != 0 {
 			t.Errorf("%+v", l)
 		}
-		w.post("/api/storage/pools/tank%2Fvms/volumes?wait=10", `{"name":"v1","size_gb":2}`).is(200) // names are the pool's
+		op := w.post("/api/storage/pools/tank%2Fvms/volumes?wait=10", `{"name":"v1","size_gb":2}`).is(200).operation() // names are the pool's
+		l := into[openapi.OperationList](w.get("/api/operations?resource=" + url.QueryEscape("/api/storage/pools/tank%2Fvms/volumes/v1")).is(200))
+		if len(l.Items) != 1 || l.Items[0].ID != op.ID {
+			t.Errorf("%+v", l.Items)
+		}
 	})
 	t.Run("VolumesOfAPool", func(t *testing.T) {
 		l := into[openapi.VolumeList](w.get("/api/storage/pools/local/volumes").is(200))
@@ -111,7 +138,11 @@ func TestStorage(t *testing.T) {
 		}
 	})
 	t.Run("Delete", func(t *testing.T) {
-		w.call("DELETE", "/api/storage/pools/local/volumes/v1?wait=10", "").is(200)
+		w.get("/api/storage/pools/local/volumes/v1").is(200)
+		op := w.call("DELETE", "/api/storage/pools/local/volumes/v1?wait=10", "").is(200).operation()
+		if want := "/api/storage/pools/" + local.String() + "/volumes/" + op.ResourceID.String(); op.Resource != want {
+			t.Errorf("the operation is of %s, want %s", op.Resource, want)
+		}
 		w.get("/api/storage/pools/local/volumes/v1").problem(problem.NotFound)
 	})
 	if l := into[openapi.PoolList](w.get("/api/storage/pools?sort=-name").is(200)); len(l.Items) != 2 || l.Items[0].Name != "tank/vms" {
@@ -132,6 +163,8 @@ func TestOperations(t *testing.T) {
 		"?actor=token:admin":                  2,
 		"?resource=" + op.Resource:            1,
 		"?resource=" + op.ResourceID.String(): 1,
+		"?resource=/api/vms/a":                1,
+		"?resource=/api/vms/b":                0,
 		"?sort=created_at&limit=1":            1,
 	} {
 		if l := into[openapi.OperationList](w.get("/api/operations" + query).is(200)); len(l.Items) != want {

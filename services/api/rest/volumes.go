@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"horcrux/pkg/events"
 	"horcrux/pkg/events/pool"
 	"horcrux/pkg/events/volume"
 	"horcrux/pkg/openapi"
@@ -35,14 +36,17 @@ func (s *Server) ListVolumes(ctx context.Context, r ListVolumesRequestObject) (L
 }
 
 func (s *Server) CreateVolume(ctx context.Context, r CreateVolumeRequestObject) (CreateVolumeResponseObject, error) {
-	return s.create(ctx, &volume.Resource, func(ctx context.Context) (string, any, error) {
+	return s.do(ctx, func(ctx context.Context) (submit.Intent, error) {
 		if err := checkName(r.Body.Name); err != nil {
-			return "", nil, err
+			return submit.Intent{}, err
 		}
 		p, err := s.pool(ctx, r.ID)
-		return p.Node, volume.CreateData{
-			Pool: p.ID, Name: r.Body.Name, SizeGB: r.Body.SizeGB, Format: string(or(r.Body.Format, openapi.DiskFormatQcow2)),
-			Thin: or(r.Body.Thin, true),
+		return submit.Intent{
+			Resource: &volume.Resource, Collection: volumesOf(p.ID), Target: events.NewID(), Node: p.Node, Type: "volume.create",
+			Data: volume.CreateData{
+				Pool: p.ID, Name: r.Body.Name, SizeGB: r.Body.SizeGB, Format: string(or(r.Body.Format, openapi.DiskFormatQcow2)),
+				Thin: or(r.Body.Thin, true),
+			},
 		}, err
 	})
 }
@@ -77,13 +81,16 @@ func (s *Server) pool(ctx context.Context, text string) (submit.Object, error) {
 	return s.Submit.Object(ctx, &pool.Resource, pool.NameScope, text)
 }
 
+// volumesOf is the collection of a pool's volumes.
+func volumesOf(id uuid.UUID) string { return pool.Resource.Collection + "/" + id.String() + "/volumes" }
+
 // volume names a volume of a pool. One that is given by its id has to be of the pool.
 func (s *Server) volume(ctx context.Context, poolText, text string) (ref, error) {
 	p, err := s.pool(ctx, poolText)
 	if err != nil {
 		return ref{}, err
 	}
-	r := ref{&volume.Resource, volume.NameScope(p.ID), text}
+	r := ref{&volume.Resource, volumesOf(p.ID), volume.NameScope(p.ID), text}
 	id, err := uuid.Parse(text)
 	if err != nil {
 		return r, nil

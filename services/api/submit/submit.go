@@ -80,12 +80,13 @@ type Request struct {
 
 // Intent is what a call wants done.
 type Intent struct {
-	Resource  *events.Resource
-	Target    uuid.UUID
-	Node      string // of the object; events.AnyNode when it has none yet
-	Type      string // of the command: "vm.start"
-	Data      any    // of the command, nil for none
-	IfVersion *int64
+	Resource   *events.Resource
+	Collection string // path below /api of the collection that the object is in
+	Target     uuid.UUID
+	Node       string // of the object; events.AnyNode when it has none yet
+	Type       string // of the command: "vm.start"
+	Data       any    // of the command, nil for none
+	IfVersion  *int64
 }
 
 // Operation is what became of a call.
@@ -176,7 +177,7 @@ func (s *Submitter) first(ctx context.Context, r Request, key *eventstore.Idempo
 		Target: want.Target, Data: data, Meta: meta, Deadline: s.Clock().Add(s.Deadline).UTC(), IfVersion: want.IfVersion,
 	}
 	requested := operation.Requested{
-		Type: want.Type, Command: cmd.ID, Resource: cmd.Stream(), Collection: want.Resource.Collection, Data: data, Deadline: cmd.Deadline,
+		Type: want.Type, Command: cmd.ID, Resource: cmd.Stream(), Collection: want.Collection, Data: data, Deadline: cmd.Deadline,
 	}
 	a := eventstore.Append{
 		Streams: []eventstore.StreamAppend{{
