@@ -64,7 +64,7 @@ func mount(t *testing.T, options string) string {
 	t.Helper()
 	path := t.TempDir()
 	if err := unix.Mount("horcrux-test", path, "tmpfs", 0, options); err != nil {
-		t.Skipf("real: tmpfs: cannot be mounted: %v", err)
+		t.Skipf("real: mount: no tmpfs: %v", err)
 	}
 	unmountAfter(t, path)
 	return path
@@ -89,7 +89,7 @@ func TestImageIsShared(t *testing.T) {
 	must(t, os.Truncate(disk, 128*mib))
 	run(t, "mkfs.btrfs", "-q", disk)
 	if out, err := exec.CommandContext(t.Context(), "mount", "-o", "loop", disk, base).CombinedOutput(); err != nil {
-		t.Skipf("real: btrfs: cannot be mounted: %v: %s", err, out)
+		t.Skipf("real: mount: no btrfs: %v: %s", err, out)
 	}
 	unmountAfter(t, base)
 	p := newPlaceAt(t, base)
