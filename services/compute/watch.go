@@ -104,6 +104,9 @@ func state(s hypervisor.State) wire.State {
 
 // resync compares all that the hypervisor has with what was seen of it before. taken says that all of it was taken in.
 func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
+	if _, err := w.info(ctx); err != nil { // one that hangs is noticed sooner than a long list may take
+		return false, err
+	}
 	listing, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	domains, err := w.Driver.Domains(listing)
