@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,6 +46,25 @@ func TestFaults(t *testing.T) {
 			}
 		}
 		i.Must("DELETE", "/api/vms/many?force=true", nil)
+	})
+	i.Run(t, "libvirtd hangs", func(t *testing.T) {
+		pid := pidIn(t, i, "libvirt/libvirtd.pid")
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		defer syscall.Kill(pid, syscall.SIGCONT) //nolint:errcheck // it may go on already
+		op := operationOf(i, accepted(i, "POST", "/api/vms/deaf/stop", nil).String())
+		if op.State != operation.StateFailed || op.Error == nil || op.Error.Code != problem.HypervisorUnavailable {
+			t.Errorf("operation: %s %+v", op.State, op.Error)
+		}
+		instance.Eventually(t, heal, "/readyz says so", func() bool { return !i.Readiness()["hypervisor"] })
+		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		instance.Eventually(t, heal, "it is ready", func() bool { return i.Readiness()["hypervisor"] })
+		if state := virsh(t, i, "domstate", "deaf"); state != "running" {
+			t.Errorf("the domain is %s", state)
+		}
 	})
 	i.Run(t, "Postgres is killed while operations are under way", func(t *testing.T) { losePostgres(t, i) })
 	i.Run(t, "NATS has lost its store", func(t *testing.T) { loseStreams(t, i) })

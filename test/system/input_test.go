@@ -66,8 +66,10 @@ func TestBadInput(t *testing.T) {
 	refuse("wrong type", with(`"cpus":"two"`), invalid, "cpus")
 	refuse("no object", `[]`, invalid, "body")
 	refuse("no name", `{"cpus":1}`, invalid, "name")
-	for _, name := range []string{"", "Bad", "-bad", "bad-", "b d", "bäd", "../bad", "bad\\n", "import", "unmanaged",
-		strings.Repeat("b", 64), "0190e0a2-0000-7000-8000-000000000000"} {
+	for _, name := range []string{
+		"", "Bad", "-bad", "bad-", "b d", "bäd", "../bad", "bad\\n", "import", "unmanaged",
+		strings.Repeat("b", 64), "0190e0a2-0000-7000-8000-000000000000",
+	} {
 		refuse("name "+name, `{"name":"`+name+`"}`, invalid, "name")
 	}
 	refuse("name taken", `{"name":"taken"}`, problem.NameTaken, "name")
