@@ -47,6 +47,12 @@ const (
 	HealthStatusOk HealthStatus = "ok"
 )
 
+// Defines values for Machine.
+const (
+	MachinePc  Machine = "pc"
+	MachineQ35 Machine = "q35"
+)
+
 // Defines values for NICModel.
 const (
 	NICModelE1000  NICModel = "e1000"
@@ -215,6 +221,9 @@ type HistoryEntry struct {
 	Version int64  `json:"version"`
 }
 
+// Machine defines model for Machine.
+type Machine string
+
 // NICModel defines model for NICModel.
 type NICModel string
 
@@ -344,9 +353,10 @@ type VMBoot = vm.Boot
 
 // VMBootCreate defines model for VMBootCreate.
 type VMBootCreate struct {
+	// Cmdline Of the kernel, without which there can be none
 	Cmdline *string `json:"cmdline,omitempty"`
 
-	// Initrd Absolute path of a file under `image_dirs` of the node
+	// Initrd Of the kernel, without which there can be none
 	Initrd *FilePath `json:"initrd,omitempty"`
 
 	// ISO Absolute path of a file under `image_dirs` of the node
@@ -369,7 +379,7 @@ type VMCreate struct {
 	Description *string        `json:"description,omitempty"`
 	Disks       []VMDiskCreate `json:"disks,omitempty"`
 	Firmware    *Firmware      `json:"firmware,omitempty"`
-	Machine     *string        `json:"machine,omitempty"`
+	Machine     *Machine       `json:"machine,omitempty"`
 
 	// MemoryMB MiB
 	MemoryMB *int64 `json:"memory_mb,omitempty"`
@@ -393,7 +403,7 @@ type VMDisk = vm.Disk
 
 // VMDiskCreate defines model for VMDiskCreate.
 type VMDiskCreate struct {
-	// BootOrder null: not booted from
+	// BootOrder Each number once; null: not booted from
 	BootOrder *int        `json:"boot_order,omitempty"`
 	Bus       *DiskBus    `json:"bus,omitempty"`
 	Format    *DiskFormat `json:"format,omitempty"`
@@ -424,7 +434,7 @@ type VMNIC = vm.NIC
 
 // VMNICCreate defines model for VMNICCreate.
 type VMNICCreate struct {
-	// MAC Unicast; null: derived from the id
+	// MAC Unicast, each once; null: derived from the id
 	MAC     *string   `json:"mac,omitempty"`
 	Model   *NICModel `json:"model,omitempty"`
 	Network *string   `json:"network,omitempty"`

@@ -154,6 +154,13 @@ func TestBadInput(t *testing.T) {
 		{"LinkToTheOutside", `{"name":"a","boot":{"iso":` + quote(w.images+"/link") + `}}`, problem.InvalidValue, []string{"boot.iso"}},
 		{"TheDirItself", `{"name":"a","boot":{"iso":` + quote(w.images) + `}}`, problem.InvalidValue, []string{"boot.iso"}},
 		{"Beside", `{"name":"a","disks":[{"size_gb":1,"image":` + quote(w.images+"-not/x") + `}]}`, problem.InvalidValue, []string{"disks[0].image"}},
+		{"Machine", `{"name":"a","machine":"toaster"}`, problem.InvalidValue, []string{"machine"}},
+		{"CPUModel", `{"name":"a","cpu_model":"a b"}`, problem.InvalidValue, []string{"cpu_model"}},
+		{"InitrdWithoutKernel", `{"name":"a","boot":{"initrd":` + quote(w.images+"/initrd") + `}}`, problem.InvalidValue, []string{"boot.initrd"}},
+		{"CommandLineWithoutKernel", `{"name":"a","boot":{"cmdline":"quiet","kernel":null}}`, problem.InvalidValue, []string{"boot.cmdline"}},
+		{"SameBootOrder", `{"name":"a","disks":[{"size_gb":1,"boot_order":1},{"size_gb":1},{"size_gb":1},{"size_gb":1,"boot_order":1}]}`, problem.InvalidValue, []string{"disks[3].boot_order"}},
+		{"SameMAC", `{"name":"a","networks":[{"mac":"02:00:00:00:00:01"},{},{},{"mac":"02:00:00:00:00:01"}]}`, problem.InvalidValue, []string{"networks[3].mac"}},
+		{"MulticastMAC", `{"name":"a","networks":[{"mac":"03:00:00:00:00:01"}]}`, problem.InvalidValue, []string{"networks[0].mac"}},
 		{"NoSuchNode", `{"name":"a","node":"elsewhere"}`, problem.InvalidValue, []string{"node"}},
 		{"TooLarge", `{"name":"a","description":"` + strings.Repeat("x", 10<<20) + `"}`, problem.BodyTooLarge, nil},
 	} {

@@ -105,7 +105,7 @@ func (s *Server) newVM(ctx context.Context, b *openapi.VMCreate) (node string, d
 	spec := vm.Spec{
 		Name: b.Name, Backend: string(or(b.Backend, openapi.BackendQemu)), Description: or(b.Description, ""),
 		Tags: append([]string{}, b.Tags...), CPUs: or(b.CPUs, 1), MemoryMB: or(b.MemoryMB, 512),
-		CPUModel: or(b.CPUModel, "host-model"), Machine: or(b.Machine, "q35"), Firmware: string(or(b.Firmware, openapi.FirmwareBios)),
+		CPUModel: or(b.CPUModel, "host-model"), Machine: string(or(b.Machine, openapi.MachineQ35)), Firmware: string(or(b.Firmware, openapi.FirmwareBios)),
 		Disks: []vm.Disk{}, Networks: []vm.NIC{}, Autostart: or(b.Autostart, false), OnDrift: "record",
 	}
 	if err := s.built(spec.Backend); err != nil { // backends are features by the same name
@@ -140,6 +140,9 @@ func (s *Server) newVM(ctx context.Context, b *openapi.VMCreate) (node string, d
 	spec.Boot = vm.Boot{
 		Kernel: file("boot.kernel", boot.Kernel), Initrd: file("boot.initrd", boot.Initrd), Cmdline: boot.Cmdline, ISO: file("boot.iso", boot.ISO),
 	}
+	if fields == nil {
+		fields = contradictions(spec)
+	}
 	create := vm.CreateData{Spec: spec, Start: or(b.Start, false)}
 	node = events.AnyNode
 	if b.Node != nil {
@@ -156,6 +159,40 @@ func (s *Server) newVM(ctx context.Context, b *openapi.VMCreate) (node string, d
 		return "", nil, problem.Invalid(fields...)
 	}
 	return node, create, nil
+}
+
+// contradictions are values of a spec that are right one by one and of no use together.
+func contradictions(spec vm.Spec) (fields []problem.Field) {
+	wrong := func(field, detail string) { fields = append(fields, problem.Field{Field: field, Detail: detail}) }
+	if spec.Boot.Kernel == nil && spec.Boot.Initrd != nil {
+		wrong("boot.initrd", "needs boot.kernel")
+	}
+	if spec.Boot.Kernel == nil && spec.Boot.Cmdline != nil {
+		wrong("boot.cmdline", "needs boot.kernel")
+	}
+	repeats(spec.Disks, func(d vm.Disk) *int { return d.BootOrder }, func(i, first int) {
+		wrong(fmt.Sprintf("disks[%d].boot_order", i), fmt.Sprintf("is that of disks[%d]", first))
+	})
+	repeats(spec.Networks, func(n vm.NIC) *string { return n.MAC }, func(i, first int) {
+		wrong(fmt.Sprintf("networks[%d].mac", i), fmt.Sprintf("is that of networks[%d]", first))
+	})
+	return fields
+}
+
+// repeats finds the items whose value, where they have one, is that of an item before them.
+func repeats[T any, V comparable](items []T, value func(T) *V, found func(i, first int)) {
+	seen := map[V]int{}
+	for i, item := range items {
+		v := value(item)
+		if v == nil {
+			continue
+		}
+		if first, again := seen[*v]; again {
+			found(i, first)
+			continue
+		}
+		seen[*v] = i
+	}
 }
 
 var (
