@@ -729,7 +729,7 @@ type DeleteVolumeParams struct {
 	// IdempotencyKey The same key makes the same request once
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The ETag that the object must still have; 412 otherwise
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -812,7 +812,7 @@ type DeleteVMParams struct {
 	// IdempotencyKey The same key makes the same request once
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The ETag that the object must still have; 412 otherwise
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -836,7 +836,7 @@ type UpdateVMParams struct {
 	// IdempotencyKey The same key makes the same request once
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The ETag that the object must still have; 412 otherwise
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -863,7 +863,7 @@ type RevertVMParams struct {
 	// IdempotencyKey The same key makes the same request once
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The ETag that the object must still have; 412 otherwise
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -878,7 +878,7 @@ type ShutdownVMParams struct {
 	// IdempotencyKey The same key makes the same request once
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The ETag that the object must still have; 412 otherwise
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -893,7 +893,7 @@ type StartVMParams struct {
 	// IdempotencyKey The same key makes the same request once
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The ETag that the object must still have; 412 otherwise
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
@@ -911,7 +911,7 @@ type StopVMParams struct {
 	// IdempotencyKey The same key makes the same request once
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 
-	// IfMatch The ETag that the object must still have; 412 otherwise
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 

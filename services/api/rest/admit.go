@@ -146,10 +146,10 @@ func (c *call) request() submit.Request {
 	}
 }
 
-// ifVersion is the version of If-Match, nil without one.
+// ifVersion is the version of If-Match, nil without one, or where any will do.
 func (c *call) ifVersion() (*int64, error) {
 	tag := c.req.Header.Get("If-Match")
-	if tag == "" {
+	if tag == "" || tag == "*" {
 		return nil, nil
 	}
 	v, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64)

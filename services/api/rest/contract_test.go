@@ -205,3 +205,24 @@ func TestBadInput(t *testing.T) {
 		t.Errorf("something was recorded: %v, %v", end, err)
 	}
 }
+
+// TestBoundsAreSaidPlainly: a complaint names the bound as a person would type it.
+func TestBoundsAreSaidPlainly(t *testing.T) {
+	w := newWorld(t)
+	for body, want := range map[string]string{
+		`{"name":"a","memory_mb":99999999}`:                              "must be at most 16777216",
+		`{"name":"a","memory_mb":15}`:                                    "must be at least 16",
+		`{"name":"a","description":"` + strings.Repeat("x", 4097) + `"}`: "must have at most 4096 characters",
+		`{"name":"a","disks":[{"size_gb":1,"pool":""}]}`:                 "must not be empty",
+		`{"name":"a","networks":[{}` + strings.Repeat(",{}", 16) + `]}`:  "must have at most 16 items",
+		`{"name":"a","firmware":"coreboot"}`:                             "value must be one of 'bios', 'uefi'",
+	} {
+		p := w.post("/api/vms", body).is(422)
+		if f := into[openapi.Problem](p).Fields; len(f) != 1 || f[0].Detail != want {
+			t.Errorf("%.40s: %+v, want %s", body, f, want)
+		}
+	}
+	if f := into[openapi.Problem](w.call("PATCH", "/api/vms/a", "{}").is(422)).Fields; f[0].Detail != "must not be empty" {
+		t.Errorf("%+v", f)
+	}
+}

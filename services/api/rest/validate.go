@@ -209,7 +209,7 @@ func leaves(below string, e *jsonschema.ValidationError, unknown, wrong []proble
 	default:
 		if len(e.Causes) == 0 || isChoice(k) {
 			if !slices.ContainsFunc(wrong, func(f problem.Field) bool { return f.Field == at() }) { // one complaint is enough
-				wrong = append(wrong, problem.Field{Field: at(), Detail: shorten(k.LocalizedString(english))})
+				wrong = append(wrong, problem.Field{Field: at(), Detail: complaint(k)})
 			}
 			return unknown, wrong
 		}
@@ -218,6 +218,34 @@ func leaves(below string, e *jsonschema.ValidationError, unknown, wrong []proble
 		unknown, wrong = leaves(below, cause, unknown, wrong)
 	}
 	return unknown, wrong
+}
+
+// complaint is what a value would have to be. Bounds are said here: the validator's words have 1.6777216×10⁰⁷ for 16777216.
+func complaint(k jsonschema.ErrorKind) string {
+	switch k := k.(type) {
+	case *kind.Minimum:
+		return "must be at least " + k.Want.RatString()
+	case *kind.Maximum:
+		return "must be at most " + k.Want.RatString()
+	case *kind.MinLength:
+		return atLeast(k.Want, "characters")
+	case *kind.MaxLength:
+		return fmt.Sprintf("must have at most %d characters", k.Want)
+	case *kind.MinItems:
+		return atLeast(k.Want, "items")
+	case *kind.MaxItems:
+		return fmt.Sprintf("must have at most %d items", k.Want)
+	case *kind.MinProperties:
+		return atLeast(k.Want, "keys")
+	}
+	return shorten(k.LocalizedString(english))
+}
+
+func atLeast(n int, of string) string {
+	if n == 1 {
+		return "must not be empty"
+	}
+	return fmt.Sprintf("must have at least %d %s", n, of)
 }
 
 func isChoice(k jsonschema.ErrorKind) bool {

@@ -90,6 +90,8 @@ func TestETag(t *testing.T) {
 	}
 	w.post("/api/widgets/a/paint?wait=10", `{"colour":"blue"}`, header{"If-Match": tag}).is(200)
 	w.post("/api/widgets/a/paint?wait=10", `{"colour":"green"}`, header{"If-Match": tag}).problem(problem.VersionConflict)
+	w.post("/api/widgets/a/paint?wait=10", `{"colour":"white"}`, header{"If-Match": "*"}).is(200) // whatever its version
+	w.post("/api/widgets/nobody/paint", `{"colour":"white"}`, header{"If-Match": "*"}).problem(problem.NotFound)
 	w.post("/api/widgets/a/paint", `{"colour":"green"}`, header{"If-Match": "2"}).problem(problem.InvalidValue, "header.If-Match")
 	w.post("/api/widgets/a/paint", `{"colour":"green"}`, header{"If-Match": `"99999999999999999999"`}).problem(problem.InvalidValue, "header.If-Match")
 }
