@@ -24,8 +24,10 @@ func TestBehindOurBack(t *testing.T) {
 		state vm.State
 		event string
 	}{
-		{"destroy", vm.StateStopped, "vm.stopped"}, {"start", vm.StateRunning, "vm.started"},
-		{"suspend", vm.StatePaused, "vm.paused"}, {"resume", vm.StateRunning, "vm.started"},
+		{"destroy", vm.StateStopped, "vm.stopped"},
+		{"start", vm.StateRunning, "vm.started"},
+		{"suspend", vm.StatePaused, "vm.paused"},
+		{"resume", vm.StateRunning, "vm.started"},
 	} {
 		i.Run(t, "virsh "+c.verb, func(t *testing.T) {
 			virsh(t, i, c.verb, "t1")
