@@ -24,6 +24,7 @@ import (
 	"horcrux/pkg/bus"
 	"horcrux/pkg/events"
 	"horcrux/pkg/eventstore/memory"
+	"horcrux/pkg/openapi"
 	"horcrux/pkg/pgserver/pgtest"
 	api "horcrux/services/api"
 )
@@ -49,7 +50,8 @@ func options(t *testing.T, dir string) api.Options {
 	t.Cleanup(pool.Close)
 	store := memory.New(nil)
 	return api.Options{
-		Store: store, Bus: nobody{}, Wake: store.Nudged(), Pool: pool, DataDir: dir, Socket: filepath.Join(dir, "api.sock"), Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler),
+		Store: store, Bus: nobody{}, Wake: store.Nudged(), Pool: pool, DataDir: dir, Socket: filepath.Join(dir, "api.sock"),
+		Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), Features: []openapi.Feature{{Name: "qemu", Built: true}},
 		Node: func(context.Context, string) (uuid.UUID, error) { return uuid.Nil, errors.ErrUnsupported },
 	}
 }

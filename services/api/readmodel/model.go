@@ -53,12 +53,6 @@ type Model struct {
 	watchers    map[uuid.UUID]*watcher
 }
 
-// watcher is who waits for the next event of one object.
-type watcher struct {
-	changed chan struct{} // closed and replaced by it
-	waiting int
-}
-
 // projection is where one kind stands. Its fields are written under step and mu, and read under either.
 type projection struct {
 	resource *events.Resource
@@ -126,53 +120,8 @@ func (m *Model) reload(ctx context.Context) error {
 		p.gen, p.stored = c.gen, c.at
 		delete(m.foldings, c.kind)
 	}
-	m.announce()
+	m.announce(nil)
 	return nil
-}
-
-// announce wakes whoever waits: for a position, and for one of the objects given; all of them if none is given. It is
-// called under mu.
-func (m *Model) announce(changed ...uuid.UUID) {
-	close(m.moved)
-	m.moved = make(chan struct{})
-	if changed == nil {
-		for _, w := range m.watchers {
-			w.wake()
-		}
-	}
-	for _, id := range changed {
-		if w := m.watchers[id]; w != nil {
-			w.wake()
-		}
-	}
-}
-
-func (w *watcher) wake() {
-	close(w.changed)
-	w.changed = make(chan struct{})
-}
-
-// watch returns what says that an object changed, again after each change. release ends it.
-func (m *Model) watch(id uuid.UUID) (changed func() <-chan struct{}, release func()) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	w := m.watchers[id]
-	if w == nil {
-		w = &watcher{changed: make(chan struct{})}
-		m.watchers[id] = w
-	}
-	w.waiting++
-	return func() <-chan struct{} {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			return w.changed
-		}, func() {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			if w.waiting--; w.waiting == 0 {
-				delete(m.watchers, id)
-			}
-		}
 }
 
 func (m *Model) index(kind string) int {
@@ -227,32 +176,6 @@ func (m *Model) Wait(ctx context.Context, kind string, pos events.Position) erro
 			return fmt.Errorf("%w: %w", ErrBehind, context.Cause(ctx))
 		}
 	}
-}
-
-// WaitUntil returns the row of an object as soon as done says so, or the latest when ctx ends (nil if there is none
-// yet).
-func (m *Model) WaitUntil(ctx context.Context, kind string, id uuid.UUID, done func(*Row) bool) (*Row, error) {
-	changed, release := m.watch(id)
-	defer release()
-	for {
-		next := changed()
-		row, err := m.findNow(ctx, kind, id)
-		if err != nil || (row != nil && done(row)) {
-			return row, err
-		}
-		select {
-		case <-next:
-		case <-ctx.Done():
-			return row, nil
-		}
-	}
-}
-
-// findNow finds a row also when ctx has ended.
-func (m *Model) findNow(ctx context.Context, kind string, id uuid.UUID) (*Row, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTime)
-	defer cancel()
-	return m.Find(ctx, kind, id.String())
 }
 
 // queryTime bounds a query whose caller no longer waits.

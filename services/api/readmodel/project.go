@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -140,7 +139,7 @@ func (m *Model) project(ctx context.Context, group []*projection, page eventstor
 				"position", s.to.String(), "error", s.halt)
 		}
 	}
-	m.announce(append([]uuid.UUID{}, rows.ids...)...)
+	m.announce(&rows)
 	return nil
 }
 

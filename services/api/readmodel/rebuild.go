@@ -219,7 +219,7 @@ func (r *rebuild) swap(ctx context.Context, conn *pgx.Conn) error {
 	p := r.m.projections[r.m.index(r.kind)]
 	p.gen, p.at, p.stored, p.halted = r.folding.gen, r.at, r.at, nil
 	delete(r.m.foldings, r.kind)
-	r.m.announce()
+	r.m.announce(nil)
 	r.done.Done = true
 	if r.report != nil {
 		r.report(r.done)

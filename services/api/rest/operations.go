@@ -151,7 +151,7 @@ func logEntry(e events.Event) (openapi.OperationLogEntry, error) {
 	}
 	entry := openapi.OperationLogEntry{Position: e.Position.String(), Time: e.At, Type: e.Type}
 	said := func(step string, p *problem.Problem, log string) {
-		entry.Error = p
+		entry.Error = p.Document()
 		if step != "" {
 			entry.Step = &step
 		}

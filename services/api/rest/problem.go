@@ -60,10 +60,8 @@ func databaseDown(err error) bool {
 
 // writeProblem answers with application/problem+json.
 func writeProblem(w http.ResponseWriter, p *problem.Problem, trace string) error {
-	out := openapi.Problem{
-		Type: "urn:horcrux:problem:" + string(p.Code), Title: p.Code.Title(), Status: p.Code.Status(), Code: p.Code,
-		Detail: p.Detail, Fields: p.Fields,
-	}
+	d := p.Document()
+	out := openapi.Problem{Type: d.Type, Title: d.Title, Status: d.Status, Code: d.Code, Detail: d.Detail, Fields: d.Fields}
 	if id, err := uuid.Parse(p.Operation); err == nil {
 		out.Operation = &id
 	}

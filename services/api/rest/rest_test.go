@@ -3,8 +3,10 @@ package rest
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"horcrux/pkg/events/pool"
 	"horcrux/pkg/events/vm"
 	"horcrux/pkg/events/volume"
+	"horcrux/pkg/eventstore"
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
 )
@@ -154,8 +157,25 @@ func TestStorage(t *testing.T) {
 func TestOperations(t *testing.T) {
 	w := newWorld(t)
 	op := w.post("/api/vms?wait=10", `{"name":"a"}`).is(200).operation()
-	w.post("/api/vms?wait=10", `{"name":"a"}`).problem(problem.NameTaken)
+	refused := w.post("/api/vms?wait=10", `{"name":"a"}`).problem(problem.NameTaken)
 	w.caughtUp()
+	t.Run("KeepsTheProblem", func(t *testing.T) {
+		path := "/api/operations/" + refused.Operation.String()
+		want := problem.New(problem.NameTaken, "%s", refused.Detail).Document()
+		if want.Type != refused.Type || want.Title != refused.Title || want.Status != refused.Status {
+			t.Fatalf("answered %+v", refused)
+		}
+		failed := into[map[string]any](w.get(path).is(200))
+		log := into[openapi.OperationLog](w.get(path + "/log").is(200)).Items
+		for name, got := range map[string]any{"operation": failed["error"], "log": log[len(log)-1].Error} {
+			if !sameJSON(t, got, want) {
+				t.Errorf("the %s has %v, want %+v", name, got, want)
+			}
+		}
+		if recorded := w.recorded("operation.failed"); !sameJSON(t, recorded, map[string]any{"problem": want.Problem}) {
+			t.Errorf("recorded as %s", recorded)
+		}
+	})
 	for query, want := range map[string]int{
 		"":                                    2,
 		"?state=failed":                       1,
@@ -202,6 +222,32 @@ func TestOperations(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	})
+}
+
+// sameJSON says whether two values are the same to a reader of their JSON.
+func sameJSON(t *testing.T, a, b any) bool {
+	t.Helper()
+	var values [2]any
+	for i, v := range []any{a, b} {
+		text, err := json.Marshal(v)
+		if err == nil {
+			err = json.Unmarshal(text, &values[i])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return reflect.DeepEqual(values[0], values[1])
+}
+
+// recorded is the data of the last event of a type.
+func (w *world) recorded(kind string) json.RawMessage {
+	w.t.Helper()
+	page, err := w.store.Read(w.t.Context(), events.Position{}, eventstore.ReadOptions{Types: []string{kind}, Limit: 1000})
+	if err != nil || len(page.Events) == 0 {
+		w.t.Fatalf("no %s was recorded (%v)", kind, err)
+	}
+	return page.Events[len(page.Events)-1].Data
 }
 
 func TestEvents(t *testing.T) {

@@ -190,6 +190,8 @@ func (s *Submitter) first(ctx context.Context, r Request, key *eventstore.Idempo
 		key.Operation = id
 		a.Idempotency = key
 	}
+	watch := s.Model.Watch(operation.Kind, id)
+	defer watch.Close()
 	recorded, err := s.Store.Append(ctx, a)
 	if err != nil {
 		return Operation{}, fmt.Errorf("record operation: %w", err)
@@ -203,6 +205,9 @@ func (s *Submitter) first(ctx context.Context, r Request, key *eventstore.Idempo
 		return s.answer(ctx, id, recorded.Outcome.Position, r.Wait)
 	case decision.Rejection != nil:
 		return Operation{}, rejected(decision.Rejection, id)
+	}
+	if r.Wait > 0 {
+		return s.ended(ctx, id, watch, true, r.Wait)
 	}
 	return s.answer(ctx, id, decision.Position, r.Wait)
 }
@@ -258,10 +263,17 @@ func (s *Submitter) load(ctx context.Context, id uuid.UUID) (json.RawMessage, ev
 
 // Ended waits until the read model has the end of an operation. When the time has run out it is the operation as it is.
 func (s *Submitter) Ended(ctx context.Context, id uuid.UUID, wait time.Duration) (Operation, error) {
+	watch := s.Model.Watch(operation.Kind, id)
+	defer watch.Close()
+	return s.ended(ctx, id, watch, false, wait)
+}
+
+// ended waits with a watch; fresh says that the watch is older than the operation.
+func (s *Submitter) ended(ctx context.Context, id uuid.UUID, watch *readmodel.Watch, fresh bool, wait time.Duration) (Operation, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer context.AfterFunc(s.draining, cancel)()
-	row, err := s.Model.WaitUntil(ctx, operation.Kind, id, func(r *readmodel.Row) bool {
+	row, err := watch.Until(ctx, fresh, func(r *readmodel.Row) bool {
 		var v struct {
 			State operation.State `json:"state"`
 		}
