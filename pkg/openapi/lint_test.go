@@ -203,7 +203,7 @@ func TestSchemasAreTheViews(t *testing.T) {
 	for name, v := range map[string]any{
 		"VM": vm.View{}, "VMDisk": vm.Disk{}, "VMNIC": vm.NIC{}, "VMBoot": vm.Boot{}, "Pool": pool.View{},
 		"Volume": volume.View{}, "Operation": operation.View{}, "OperationStep": operation.Step{},
-		"OperationError": problem.Problem{}, "ProblemField": problem.Field{}, "Event": events.Event{}, "EventMeta": events.Meta{},
+		"OperationError": problem.Document{}, "ProblemField": problem.Field{}, "Event": events.Event{}, "EventMeta": events.Meta{},
 	} {
 		t.Run(name, func(t *testing.T) { compare(t, schemas[name].Value, reflect.TypeOf(v)) })
 	}

@@ -237,7 +237,7 @@ type Next = string
 type Operation = operation.View
 
 // OperationError defines model for OperationError.
-type OperationError = problem.Problem
+type OperationError = problem.Document
 
 // OperationList defines model for OperationList.
 type OperationList struct {

@@ -110,7 +110,7 @@ func TestBadInput(t *testing.T) {
 			if op.State != operation.StateFailed || op.Error == nil || op.Error.Code.Status() >= 500 {
 				t.Fatalf("operation: %s %+v", op.State, op.Error)
 			}
-			inOwnWords(t, i, *op.Error)
+			inOwnWords(t, i, op.Error.Problem)
 			nothingOf(t, i, "taken")
 		})
 	}

@@ -117,28 +117,28 @@ func (s State) Ended() bool {
 // Step as users see it. State is pending, running, succeeded, failed, undoing (the operation was cancelled while the
 // step ran: it goes on to its end and is then taken back) or undone.
 type Step struct {
-	Name  string           `json:"name"`
-	State string           `json:"state"`
-	Error *problem.Problem `json:"error"`
+	Name  string            `json:"name"`
+	State string            `json:"state"`
+	Error *problem.Document `json:"error"`
 }
 
 // View is an operation as the API returns it.
 type View struct {
-	ID         uuid.UUID        `json:"id"`
-	Type       string           `json:"type"`
-	State      State            `json:"state"`
-	Progress   int              `json:"progress"` // per cent
-	Actor      string           `json:"actor"`
-	Resource   string           `json:"resource"` // "/api/vms/…"
-	ResourceID uuid.UUID        `json:"resource_id"`
-	Node       *uuid.UUID       `json:"node"`
-	Steps      []Step           `json:"steps"`
-	Error      *problem.Problem `json:"error"`
-	Position   string           `json:"position"` // of its last event
-	CreatedAt  time.Time        `json:"created_at"`
-	StartedAt  *time.Time       `json:"started_at"`
-	EndedAt    *time.Time       `json:"ended_at"`
-	Version    int64            `json:"version"`
+	ID         uuid.UUID         `json:"id"`
+	Type       string            `json:"type"`
+	State      State             `json:"state"`
+	Progress   int               `json:"progress"` // per cent
+	Actor      string            `json:"actor"`
+	Resource   string            `json:"resource"` // "/api/vms/…"
+	ResourceID uuid.UUID         `json:"resource_id"`
+	Node       *uuid.UUID        `json:"node"`
+	Steps      []Step            `json:"steps"`
+	Error      *problem.Document `json:"error"`
+	Position   string            `json:"position"` // of its last event
+	CreatedAt  time.Time         `json:"created_at"`
+	StartedAt  *time.Time        `json:"started_at"`
+	EndedAt    *time.Time        `json:"ended_at"`
+	Version    int64             `json:"version"`
 }
 
 // Apply folds one event into the view of an operation.
@@ -150,11 +150,11 @@ func Apply(v View, e events.Event) (View, error) {
 	v.Version, v.Position = e.Version, e.Position.String()
 	v.Steps = append([]Step{}, v.Steps...)
 	at := e.At
-	end := func(s State, p *problem.Problem) { v.State, v.Error, v.EndedAt = s, p, &at }
+	end := func(s State, p *problem.Problem) { v.State, v.Error, v.EndedAt = s, p.Document(), &at }
 	step := func(name, state string, p *problem.Problem) {
 		for i := range v.Steps {
 			if v.Steps[i].Name == name {
-				v.Steps[i].State, v.Steps[i].Error = state, p
+				v.Steps[i].State, v.Steps[i].Error = state, p.Document()
 			}
 		}
 	}

@@ -119,13 +119,15 @@ func TestView(t *testing.T) {
 		first = `{"id":"01900000-0000-7000-8000-000000000004","type":"vm.create","state":`
 		who   = `"actor":"uid:0","resource":"/api/vms/01900000-0000-7000-8000-000000000005","resource_id":"01900000-0000-7000-8000-000000000005",`
 		where = `"node":"01900000-0000-7000-8000-000000000001",`
+		// failure is the problem as RFC 9457 has it; the event has code and detail alone.
+		failure = `{"type":"urn:horcrux:problem:insufficient_resources","title":"Not enough resources","status":409,"code":"insufficient_resources","detail":"no memory"}`
 	)
 	var v operation.View
 	for i, c := range []then{
 		{requested, first + `"queued","progress":0,` + who + `"node":null,"steps":[],"error":null,"position":"AAcB","created_at":"2026-11-22T12:00:01Z","started_at":null,"ended_at":null,"version":1}`},
 		{operation.Started{Node: node, Steps: plan.Steps[:1]}, first + `"running","progress":0,` + who + where + `"steps":[{"name":"disk 0","state":"running","error":null}],"error":null,"position":"AAcC","created_at":"2026-11-22T12:00:01Z","started_at":"2026-11-22T12:00:02Z","ended_at":null,"version":2}`},
-		{operation.StepFailed{Step: "disk 0", Problem: noMemory, Log: "what the driver said"}, first + `"running","progress":0,` + who + where + `"steps":[{"name":"disk 0","state":"failed","error":{"code":"insufficient_resources","detail":"no memory"}}],"error":null,"position":"AAcD","created_at":"2026-11-22T12:00:01Z","started_at":"2026-11-22T12:00:02Z","ended_at":null,"version":3}`},
-		{operation.Failed{Problem: noMemory, Log: "what the driver said"}, first + `"failed","progress":0,` + who + where + `"steps":[{"name":"disk 0","state":"failed","error":{"code":"insufficient_resources","detail":"no memory"}}],"error":{"code":"insufficient_resources","detail":"no memory"},"position":"AAcE","created_at":"2026-11-22T12:00:01Z","started_at":"2026-11-22T12:00:02Z","ended_at":"2026-11-22T12:00:04Z","version":4}`},
+		{operation.StepFailed{Step: "disk 0", Problem: noMemory, Log: "what the driver said"}, first + `"running","progress":0,` + who + where + `"steps":[{"name":"disk 0","state":"failed","error":` + failure + `}],"error":null,"position":"AAcD","created_at":"2026-11-22T12:00:01Z","started_at":"2026-11-22T12:00:02Z","ended_at":null,"version":3}`},
+		{operation.Failed{Problem: noMemory, Log: "what the driver said"}, first + `"failed","progress":0,` + who + where + `"steps":[{"name":"disk 0","state":"failed","error":` + failure + `}],"error":` + failure + `,"position":"AAcE","created_at":"2026-11-22T12:00:01Z","started_at":"2026-11-22T12:00:02Z","ended_at":"2026-11-22T12:00:04Z","version":4}`},
 	} {
 		var err error
 		if v, err = operation.Apply(v, happened(i+1, c.event)); err != nil {

@@ -37,7 +37,7 @@ func TestOutput(t *testing.T) {
 		{Name: "qemu", Built: true, Description: "Virtual machines on QEMU"}, {Name: "docker", Description: "Containers on Docker"},
 	}})
 	log := answer("GET /api/operations/"+opID.String()+"/log", 200, onePage(openapi.OperationLogEntry{
-		Position: "AAEB", Time: noon, Type: "operation.step_failed", Step: ref("disk 0"), Error: problem.New(problem.StorageUnavailable, "the pool is gone"), Log: ref("open /srv:\tno such file\n"),
+		Position: "AAEB", Time: noon, Type: "operation.step_failed", Step: ref("disk 0"), Error: problem.New(problem.StorageUnavailable, "the pool is gone").Document(), Log: ref("open /srv:\tno such file\n"),
 	}))
 	for name, tc := range map[string]struct {
 		script []exchange

@@ -38,7 +38,7 @@ func (e *failedError) Error() string {
 
 func (e *failedError) problem() *problem.Problem {
 	if e.op.Error != nil {
-		return e.op.Error
+		return &e.op.Error.Problem
 	}
 	return problem.New(problem.Canceled, "%s was canceled", e.op.Type)
 }

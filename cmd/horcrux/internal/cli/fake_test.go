@@ -147,7 +147,7 @@ func aVM(name string, state vm.State) vm.View {
 func anOperation(kind string, state operation.State, failure *problem.Problem) operation.View {
 	return operation.View{
 		ID: opID, Type: kind, State: state, Actor: "uid:0", Resource: "/api/vms/" + vmID.String(), ResourceID: vmID, Steps: []operation.Step{},
-		Error: failure, Position: "AAEB", CreatedAt: noon, Version: 2,
+		Error: failure.Document(), Position: "AAEB", CreatedAt: noon, Version: 2,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -82,7 +83,7 @@ func fieldRows(name string, v *yaml.Node) [][]string {
 	return rows
 }
 
-// inline writes a value on one line: nothing for null, a=1 b=2 for an object.
+// inline writes a value on one line: nothing for null, a=1 b=2 for an object, and of a problem what its code does not say.
 func inline(v *yaml.Node) string {
 	var parts []string
 	switch v.Kind {
@@ -92,7 +93,11 @@ func inline(v *yaml.Node) string {
 		}
 		return strings.Join(parts, ",")
 	case yaml.MappingNode:
+		coded := has(v, "code")
 		for i := 0; i+1 < len(v.Content); i += 2 {
+			if coded && slices.Contains([]string{"type", "title", "status"}, v.Content[i].Value) {
+				continue
+			}
 			if text := inline(v.Content[i+1]); text != "" {
 				parts = append(parts, v.Content[i].Value+"="+text)
 			}
@@ -103,6 +108,16 @@ func inline(v *yaml.Node) string {
 		return ""
 	}
 	return v.Value
+}
+
+// has says whether an object has a key.
+func has(object *yaml.Node, key string) bool {
+	for i := 0; i+1 < len(object.Content); i += 2 {
+		if object.Content[i].Value == key {
+			return true
+		}
+	}
+	return false
 }
 
 // document writes v as JSON or YAML, its fields in the API's order.
