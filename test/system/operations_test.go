@@ -73,14 +73,14 @@ func TestOperations(t *testing.T) {
 		}
 	})
 	i.Run(t, "the log says what the driver said", func(t *testing.T) {
-		op := i.Operation("POST", "/api/vms", small("odd", map[string]any{"machine": "no-such-machine"}))
+		op := i.Operation("POST", "/api/vms", small("odd", map[string]any{"cpu_model": "abacus", "start": true}))
 		if op.State != operation.StateFailed || op.Error == nil || op.Error.Code != problem.InvalidValue {
 			t.Fatalf("operation: %s %+v", op.State, op.Error)
 		}
 		var log openapi.OperationLog
 		i.Get("/api/operations/"+op.ID.String()+"/log", &log)
 		last := log.Items[len(log.Items)-1]
-		if last.Type != "operation.failed" || !strings.Contains(value(last.Log), "XML error") ||
+		if last.Type != "operation.failed" || !strings.Contains(value(last.Log), "Unknown CPU model abacus") ||
 			log.Items[0].Type != "operation.requested" {
 			t.Errorf("log ends with %s %q", last.Type, value(last.Log))
 		}
