@@ -70,8 +70,10 @@ func TestVM(t *testing.T) {
 		}
 	})
 	t.Run("List", func(t *testing.T) {
-		for query, want := range map[string]int{"tag=web": 1, "state=stopped": 2, "cpus=1&backend=qemu": 2, "tag=db": 0, "autostart=false": 2, "q=LONE": 1,
-			"node=here": 2, "node=" + w.service.node.String(): 2, "node=elsewhere": 0} {
+		for query, want := range map[string]int{
+			"tag=web": 1, "state=stopped": 2, "cpus=1&backend=qemu": 2, "tag=db": 0, "autostart=false": 2, "q=LONE": 1,
+			"node=here": 2, "node=" + w.service.node.String(): 2, "node=elsewhere": 0,
+		} {
 			if l := into[openapi.VMList](w.get("/api/vms?" + query).is(200)); len(l.Items) != want {
 				t.Errorf("%s: %d", query, len(l.Items))
 			}
