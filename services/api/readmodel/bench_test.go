@@ -201,7 +201,7 @@ func BenchmarkList(b *testing.B) {
 				bare = append(bare, time.Since(begun))
 				begun = time.Now()
 				page, err := f.model.List(b.Context(), vm.Kind, readmodel.Query{})
-				if err != nil || len(page.Docs) != 100 {
+				if err != nil || len(page.Docs()) != 100 {
 					b.Fatal(err)
 				}
 				_ = page.JSON()

@@ -30,25 +30,45 @@ const (
 	MaxLimit     = 1000
 )
 
-// Page is a piece of a list.
+// Page is a piece of a list. Its documents are the bytes of the rows, copied once, into the answer that they are for.
 type Page struct {
-	Docs     []json.RawMessage
 	Next     string          // cursor of the next page, "" at the end
 	Position events.Position // the page has everything up to it
+
+	answer []byte // `{"items":[` and the documents
+	ends   []int  // of each document in it
 }
 
-// JSON is the page as REST returns it; the documents are copied as they are.
-func (p Page) JSON() []byte {
-	size := 128
-	for _, d := range p.Docs {
-		size += len(d) + 1
+const items = `{"items":[`
+
+// add copies a document in.
+func (p *Page) add(doc []byte, limit int) {
+	switch {
+	case p.answer == nil: // room for a page of documents like this one
+		p.answer = append(make([]byte, 0, (len(doc)+64)*min(limit, 2*DefaultLimit)+256), items...)
+	default:
+		p.answer = append(p.answer, ',')
 	}
-	b := append(make([]byte, 0, size), `{"items":[`...)
-	for i, d := range p.Docs {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, d...)
+	p.answer = append(p.answer, doc...)
+	p.ends = append(p.ends, len(p.answer))
+}
+
+// Docs are the documents of the page.
+func (p *Page) Docs() []json.RawMessage {
+	docs := make([]json.RawMessage, len(p.ends))
+	begin := len(items)
+	for i, end := range p.ends {
+		docs[i] = p.answer[begin:end]
+		begin = end + 1
+	}
+	return docs
+}
+
+// JSON is the page as REST returns it. It uses the page up.
+func (p *Page) JSON() []byte {
+	b := p.answer
+	if b == nil {
+		b = []byte(items)
 	}
 	b = append(b, `],"next":`...)
 	if p.Next == "" {
@@ -77,10 +97,9 @@ func (m *Model) List(ctx context.Context, kind string, q Query) (Page, error) {
 		return Page{}, fmt.Errorf("list %s: %w", kind, err)
 	}
 	defer rows.Close()
-	page := Page{Position: p.at, Docs: make([]json.RawMessage, 0, q.Limit)}
+	page := Page{Position: p.at, ends: make([]int, 0, q.Limit)}
 	last := cursor{Sort: q.Sort, Keys: make([]string, len(keys))}
-	var doc string
-	dest := []any{&doc, &last.ID}
+	dest := []any{nil, &last.ID} // the document is taken as it comes
 	times := make([]time.Time, len(keys))
 	for i, k := range keys {
 		if k.cast == "timestamptz" {
@@ -90,7 +109,7 @@ func (m *Model) List(ctx context.Context, kind string, q Query) (Page, error) {
 		}
 	}
 	for rows.Next() {
-		if len(page.Docs) == q.Limit { // one more than was asked for
+		if len(page.ends) == q.Limit { // one more than was asked for
 			for i, k := range keys {
 				if k.cast == "timestamptz" {
 					last.Keys[i] = times[i].UTC().Format(time.RFC3339Nano)
@@ -99,10 +118,13 @@ func (m *Model) List(ctx context.Context, kind string, q Query) (Page, error) {
 			page.Next = last.String()
 			break
 		}
+		page.add(rows.RawValues()[0], q.Limit)
+		if len(page.ends) < q.Limit {
+			continue // only the last row's keys make a cursor
+		}
 		if err := rows.Scan(dest...); err != nil {
 			return Page{}, fmt.Errorf("list %s: %w", kind, err)
 		}
-		page.Docs = append(page.Docs, json.RawMessage(doc))
 	}
 	rows.Close()
 	if err := rows.Err(); err != nil {

@@ -465,13 +465,13 @@ func TestRebuild(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, namesOf(t, got.Docs), append(namesOf(t, want.Docs), "zz"))
+	equal(t, namesOf(t, got.Docs()), append(namesOf(t, want.Docs()), "zz"))
 	if last.Events != 121 || !last.Done {
 		t.Errorf("progress %+v, want 121 events", last)
 	}
-	for i, d := range want.Docs {
-		if string(d) != string(got.Docs[i]) {
-			t.Errorf("got %s, want %s", got.Docs[i], d)
+	for i, d := range want.Docs() {
+		if string(d) != string(got.Docs()[i]) {
+			t.Errorf("got %s, want %s", got.Docs()[i], d)
 		}
 	}
 	var rows int
