@@ -141,7 +141,7 @@ func (w *world) list(q readmodel.Query) (names []string, next string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return namesOf(w.t, page.Docs), page.Next
+	return namesOf(w.t, page.Docs()), page.Next
 }
 
 func namesOf(t *testing.T, docs []json.RawMessage) (names []string) {
