@@ -53,7 +53,7 @@ type Options struct {
 	Log    *slog.Logger     // nil: slog.Default
 	Clock  func() time.Time // nil: time.Now
 
-	Gather time.Duration // how long to wait after a nudge for more: 5 ms
+	Gather time.Duration // how long to wait after a nudge for more: 10 ms
 	Poll   time.Duration // how often the log is read when nobody nudges: 250 ms
 	Sweep  time.Duration // how often undecided commands are looked for: 1 s
 	Check  time.Duration // how often the event stream is looked at while nothing happens: 5 s
@@ -91,7 +91,7 @@ func New(o Options) *Relay {
 		o.Clock = time.Now
 	}
 	for d, v := range map[*time.Duration]time.Duration{
-		&o.Gather: 5 * time.Millisecond, &o.Poll: 250 * time.Millisecond, &o.Sweep: time.Second, &o.Check: 5 * time.Second, &o.Retry: time.Second,
+		&o.Gather: 10 * time.Millisecond, &o.Poll: 250 * time.Millisecond, &o.Sweep: time.Second, &o.Check: 5 * time.Second, &o.Retry: time.Second,
 	} {
 		if *d == 0 {
 			*d = v
