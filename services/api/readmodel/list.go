@@ -43,10 +43,9 @@ const items = `{"items":[`
 
 // add copies a document in.
 func (p *Page) add(doc []byte, limit int) {
-	switch {
-	case p.answer == nil: // room for a page of documents like this one
+	if p.answer == nil { // room for a page of documents like this one
 		p.answer = append(make([]byte, 0, (len(doc)+64)*min(limit, 2*DefaultLimit)+256), items...)
-	default:
+	} else {
 		p.answer = append(p.answer, ',')
 	}
 	p.answer = append(p.answer, doc...)
