@@ -201,7 +201,7 @@ type ClientInterface interface {
 	// Corresponds with POST /api/storage/pools/{id}/volumes (the `CreateVolume` operationId).
 	CreateVolume(ctx context.Context, id ID, params *CreateVolumeParams, body CreateVolumeJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// DeleteVolume Delete a volume that nobody owns
+	// DeleteVolume Delete a volume that nobody owns any more
 	//
 	// Corresponds with DELETE /api/storage/pools/{id}/volumes/{name} (the `DeleteVolume` operationId).
 	DeleteVolume(ctx context.Context, id ID, name VolumeName, params *DeleteVolumeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -291,7 +291,7 @@ type ClientInterface interface {
 
 	// ShutdownVMWithBody Ask the guest to power off
 	//
-	// Fails when the guest has not powered off within `timeout_s`; the guest then goes on running.
+	// Fails when the guest has not powered off within `timeout_s`, or by the operation's deadline; the guest then goes on running.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -300,7 +300,7 @@ type ClientInterface interface {
 
 	// ShutdownVM Ask the guest to power off
 	//
-	// Fails when the guest has not powered off within `timeout_s`; the guest then goes on running.
+	// Fails when the guest has not powered off within `timeout_s`, or by the operation's deadline; the guest then goes on running.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -645,7 +645,7 @@ func (c *API) CreateVolume(ctx context.Context, id ID, params *CreateVolumeParam
 	return c.Client.Do(req)
 }
 
-// DeleteVolume Delete a volume that nobody owns
+// DeleteVolume Delete a volume that nobody owns any more
 //
 // Corresponds with DELETE /api/storage/pools/{id}/volumes/{name} (the `DeleteVolume` operationId).
 func (c *API) DeleteVolume(ctx context.Context, id ID, name VolumeName, params *DeleteVolumeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -875,7 +875,7 @@ func (c *API) RevertVM(ctx context.Context, id ID, params *RevertVMParams, body 
 
 // ShutdownVMWithBody Ask the guest to power off
 //
-// Fails when the guest has not powered off within `timeout_s`; the guest then goes on running.
+// Fails when the guest has not powered off within `timeout_s`, or by the operation's deadline; the guest then goes on running.
 //
 // Takes any type of body and a specified content type.
 //
@@ -894,7 +894,7 @@ func (c *API) ShutdownVMWithBody(ctx context.Context, id ID, params *ShutdownVMP
 
 // ShutdownVM Ask the guest to power off
 //
-// Fails when the guest has not powered off within `timeout_s`; the guest then goes on running.
+// Fails when the guest has not powered off within `timeout_s`, or by the operation's deadline; the guest then goes on running.
 //
 // Takes a body of the `application/json` content type.
 //

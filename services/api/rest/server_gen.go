@@ -74,7 +74,7 @@ type ServerInterface interface {
 	// CreateVolume Create a volume
 	// (POST /api/storage/pools/{id}/volumes)
 	CreateVolume(ctx echo.Context, id ID, params CreateVolumeParams) error
-	// DeleteVolume Delete a volume that nobody owns
+	// DeleteVolume Delete a volume that nobody owns any more
 	// (DELETE /api/storage/pools/{id}/volumes/{name})
 	DeleteVolume(ctx echo.Context, id ID, name VolumeName, params DeleteVolumeParams) error
 	// GetVolume Show a volume, now or as it was
@@ -3559,7 +3559,7 @@ type StrictServerInterface interface {
 	// CreateVolume Create a volume
 	// (POST /api/storage/pools/{id}/volumes)
 	CreateVolume(ctx context.Context, request CreateVolumeRequestObject) (CreateVolumeResponseObject, error)
-	// DeleteVolume Delete a volume that nobody owns
+	// DeleteVolume Delete a volume that nobody owns any more
 	// (DELETE /api/storage/pools/{id}/volumes/{name})
 	DeleteVolume(ctx context.Context, request DeleteVolumeRequestObject) (DeleteVolumeResponseObject, error)
 	// GetVolume Show a volume, now or as it was
