@@ -3,6 +3,7 @@ package system_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,7 +83,7 @@ func crash(t *testing.T, i *instance.Instance, w *domains, verb, point, name str
 
 	key := "crash-" + name
 	_, err := i.Try(method, path+"?wait=30", body, "Idempotency-Key", key)
-	if err == nil {
+	if err == nil && !strings.HasPrefix(point, "fact-recorded:") { // once the last fact is recorded the answer may be first
 		t.Fatalf("the process did not reach %s", point)
 	}
 	i.Died()
