@@ -205,6 +205,7 @@ func (u *unit[S]) result(open string) (eventstore.Append, error) {
 	if len(u.append.Events) > 0 {
 		if u.kind.Intent(u.state) != nil {
 			u.append.Open = open
+			a.MoreFollows = true // the fact
 		}
 		u.settleNames()
 		a.Streams = append(a.Streams, u.append)

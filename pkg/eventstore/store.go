@@ -103,6 +103,9 @@ type Append struct {
 	// already does nothing.
 	Send        []events.Command
 	Idempotency *Idempotency
+	// MoreFollows says that another append will tell within milliseconds what came of this one. Readers are then
+	// nudged for both at once, and 2 ms later if the other is slower.
+	MoreFollows bool
 }
 
 // Result is what an append did.
@@ -135,6 +138,9 @@ type Page struct {
 	Next events.Position
 	// More says that the page was full and a further read has something now.
 	More bool
+	// Held says that events are recorded behind the page that may not be read before a transaction under way has
+	// ended, whose end nobody tells.
+	Held bool
 }
 
 // Undecided is a recorded command without an outcome.
@@ -189,7 +195,8 @@ type Store interface {
 	// Unpark makes a command due at once. Published, Park and Unpark do nothing to a command that is unknown
 	// or decided.
 	Unpark(ctx context.Context, command uuid.UUID) error
-	// Nudged is sent to, without blocking, after each append of this Store; other processes nudge over NATS.
+	// Nudged is sent to, without blocking, after each append of this Store (see Append.MoreFollows); other processes
+	// nudge over NATS.
 	Nudged() <-chan struct{}
 }
 

@@ -24,7 +24,7 @@ const era = 1
 // Store is an event store in memory.
 type Store struct {
 	clock  func() time.Time
-	nudged chan struct{}
+	nudges *eventstore.Nudges
 
 	mu       sync.Mutex
 	log      []events.Event
@@ -75,7 +75,7 @@ func New(clock func() time.Time) *Store {
 	}
 	return &Store{
 		clock:    clock,
-		nudged:   make(chan struct{}, 1),
+		nudges:   eventstore.NewNudges(),
 		streams:  map[events.Stream]*stream{},
 		names:    map[eventstore.Name]events.Stream{},
 		commands: map[uuid.UUID]*command{},
@@ -138,10 +138,7 @@ func (s *Store) append(a eventstore.Append) (eventstore.Result, error) {
 		return eventstore.Result{}, fmt.Errorf("append: %w", err)
 	}
 	outcome := s.record(a, sealed)
-	select {
-	case s.nudged <- struct{}{}:
-	default:
-	}
+	s.nudges.Nudge(a)
 	return eventstore.Result{Events: slices.Clone(sealed.Events), Outcome: outcome}, nil
 }
 
@@ -272,4 +269,4 @@ func (s *Store) change(ctx context.Context, id uuid.UUID, change func(*command))
 }
 
 // Nudged implements eventstore.Store.
-func (s *Store) Nudged() <-chan struct{} { return s.nudged }
+func (s *Store) Nudged() <-chan struct{} { return s.nudges.Nudged() }

@@ -40,7 +40,7 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Res
 		return eventstore.Result{}, fmt.Errorf("append: %w", appendError(err))
 	}
 	if !r.Duplicate {
-		s.nudge()
+		s.nudges.Nudge(a)
 	}
 	return r, nil
 }
@@ -89,7 +89,7 @@ func (s *Store) Locked(ctx context.Context, command uuid.UUID, streams []events.
 	if err != nil {
 		return eventstore.Result{}, fmt.Errorf("append under lock: %w", appendError(err))
 	}
-	s.nudge()
+	s.nudges.Nudge(a)
 	return r, nil
 }
 

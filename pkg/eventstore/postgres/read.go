@@ -26,8 +26,9 @@ const (
 	// running has ended.
 	fence = `((SELECT max(era) FROM eventstore.eras), pg_snapshot_xmin(pg_current_snapshot()))`
 
-	// endSQL also tells whether an era is known.
-	endSQL = `SELECT EXISTS (SELECT 1 FROM eventstore.eras WHERE era = $1), e.era, e.tx, e.seq
+	// endSQL also tells whether an era is known, and whether the fence holds something back.
+	endSQL = `SELECT EXISTS (SELECT 1 FROM eventstore.eras WHERE era = $1), e.era, e.tx, e.seq,
+			EXISTS (SELECT 1 FROM eventstore.events WHERE (era, tx) >= ` + fence + `)
 		FROM (VALUES (1)) one LEFT JOIN LATERAL (
 			SELECT era, tx, seq FROM eventstore.events WHERE (era, tx) < ` + fence + `
 			ORDER BY era DESC, tx DESC, seq DESC LIMIT 1) e ON true`
@@ -111,15 +112,15 @@ func (s *Store) Read(ctx context.Context, after events.Position, opts eventstore
 	defer cancel()
 	sql, args := readSQL(after, opts)
 	var (
-		known bool
-		end   events.Position
-		read  []events.Event
+		known, held bool
+		end         events.Position
+		read        []events.Event
 	)
 	// The end is looked up first: what is read after it may reach further, and what was left out up to it stays left
 	// out.
 	b := &pgx.Batch{}
 	b.Queue(endSQL, after.Era).QueryRow(func(row pgx.Row) (err error) {
-		known, end, err = scanEnd(row)
+		known, end, held, err = scanEnd(row)
 		return err
 	})
 	b.Queue(sql, args...).Query(func(rows pgx.Rows) (err error) {
@@ -136,7 +137,7 @@ func (s *Store) Read(ctx context.Context, after events.Position, opts eventstore
 	if len(read) > limit {
 		return eventstore.Page{Events: read[:limit], Next: read[limit-1].Position, More: true}, nil
 	}
-	page := eventstore.Page{Events: read, Next: after}
+	page := eventstore.Page{Events: read, Next: after, Held: held}
 	if len(read) > 0 {
 		page.Next = read[len(read)-1].Position
 	}
@@ -192,21 +193,21 @@ func patterns(types []string) []string {
 func (s *Store) End(ctx context.Context) (events.Position, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
-	_, end, err := scanEnd(s.pool.QueryRow(ctx, endSQL, 0))
+	_, end, _, err := scanEnd(s.pool.QueryRow(ctx, endSQL, 0))
 	if err != nil {
 		return events.Position{}, fmt.Errorf("end: %w", unavailable(err))
 	}
 	return end, nil
 }
 
-func scanEnd(row pgx.Row) (known bool, end events.Position, err error) {
+func scanEnd(row pgx.Row) (known bool, end events.Position, held bool, err error) {
 	var (
 		era pgtype.Int2
 		tx  pgtype.Uint64
 		seq pgtype.Int8
 	)
-	err = row.Scan(&known, &era, &tx, &seq)
-	return known, events.Position{Era: era.Int16, Tx: tx.Uint64, Seq: seq.Int64}, err
+	err = row.Scan(&known, &era, &tx, &seq, &held)
+	return known, events.Position{Era: era.Int16, Tx: tx.Uint64, Seq: seq.Int64}, held, err
 }
 
 // Outcome implements eventstore.Reader.

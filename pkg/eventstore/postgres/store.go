@@ -27,7 +27,7 @@ type Store struct {
 	clock   func() time.Time
 	log     *slog.Logger
 	timeout time.Duration
-	nudged  chan struct{}
+	nudges  *eventstore.Nudges
 }
 
 var _ eventstore.Store = (*Store)(nil)
@@ -81,7 +81,7 @@ func Connect(ctx context.Context, dsn string, connections int32) (*pgxpool.Pool,
 // New is Open on the connections of a pool, which it leaves open. Their default isolation level must be read
 // committed.
 func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) {
-	s := &Store{pool: pool, clock: opts.Clock, log: opts.Logger, timeout: opts.Timeout, nudged: make(chan struct{}, 1)}
+	s := &Store{pool: pool, clock: opts.Clock, log: opts.Logger, timeout: opts.Timeout, nudges: eventstore.NewNudges()}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
@@ -110,15 +110,7 @@ func (s *Store) Close() {
 }
 
 // Nudged implements eventstore.Store.
-func (s *Store) Nudged() <-chan struct{} { return s.nudged }
-
-// nudge never blocks: a reader that was nudged and has not read yet will see this append too.
-func (s *Store) nudge() {
-	select {
-	case s.nudged <- struct{}{}:
-	default:
-	}
-}
+func (s *Store) Nudged() <-chan struct{} { return s.nudges.Nudged() }
 
 // bounded gives a context without a deadline one.
 func (s *Store) bounded(ctx context.Context) (context.Context, context.CancelFunc) {

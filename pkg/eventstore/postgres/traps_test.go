@@ -38,6 +38,9 @@ func TestNoEventIsLostUnderConcurrentCommit(t *testing.T) {
 	if len(first.Events) != 0 {
 		t.Errorf("read %v past a transaction that may still put an event before it", first.Events)
 	}
+	if !first.Held {
+		t.Error("the reader is not told that there is more to come")
+	}
 
 	exec(t, slow, "COMMIT")
 	if got := scan[[]string](t, naive, afterSeq, fast.Events[0].Position.Seq); len(got) != 0 {

@@ -226,6 +226,26 @@ var appendCases = map[string]func(*testing.T, *fixture){
 		default:
 		}
 	},
+	"what more follows is told with it, or a little later": func(t *testing.T, f *fixture) {
+		nudged := func(within time.Duration) bool {
+			select {
+			case <-f.Nudged():
+				return true
+			case <-time.After(within):
+				return false
+			}
+		}
+		begun := one(to(newStream("vm"), eventstore.Head{}, "vm.start_requested"))
+		begun.MoreFollows = true
+		f.append(t, begun)
+		equal(t, "nudged though nothing followed", nudged(10*time.Second), true)
+
+		begun.Streams[0].Stream = newStream("vm")
+		f.append(t, begun)
+		f.add(t, begun.Streams[0].Stream, "vm.started")
+		equal(t, "nudged by what followed", nudged(10*time.Second), true)
+		equal(t, "nudged again", nudged(100*time.Millisecond), false)
+	},
 	"a cancelled context": func(t *testing.T, f *fixture) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

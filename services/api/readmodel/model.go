@@ -202,10 +202,10 @@ func (m *Model) Status() []Status {
 	return all
 }
 
-// The poll behind the nudges: an event can be hidden by another transaction, whose end nobody announces, so after
-// something happened it is looked for again soon, then ever more rarely.
+// The poll behind the nudges. An event that is held back by another transaction, whose end nobody announces, is looked
+// for again soon, then ever more rarely.
 const (
-	shortPoll = 3 * time.Millisecond
+	shortPoll = 500 * time.Microsecond
 	longPoll  = 250 * time.Millisecond
 )
 
@@ -224,15 +224,17 @@ func (m *Model) Run(ctx context.Context) error {
 			poll = min(2*poll, longPoll)
 		}
 		for more := true; more; {
-			advanced, next, err := m.RunOnce(ctx)
+			r, err := m.RunOnce(ctx)
 			switch {
 			case err != nil && ctx.Err() == nil:
 				m.Log.Error("projecting failed, trying again", "error", err)
 				poll = longPoll
-			case advanced:
+			case !r.Held:
+				poll = longPoll
+			case r.Advanced:
 				poll = shortPoll
 			}
-			more = next && err == nil
+			more = r.More && err == nil
 		}
 		timer.Reset(poll)
 	}
@@ -241,8 +243,8 @@ func (m *Model) Run(ctx context.Context) error {
 // RunToEnd projects everything that the log has now.
 func (m *Model) RunToEnd(ctx context.Context) error {
 	for {
-		advanced, more, err := m.RunOnce(ctx)
-		if err != nil || (!advanced && !more) {
+		r, err := m.RunOnce(ctx)
+		if err != nil || (!r.Advanced && !r.More) {
 			return err
 		}
 	}

@@ -28,25 +28,32 @@ var errOvertaken = errors.New("another gateway advanced the checkpoint")
 // roundTime bounds what waits for the database while the projections rest: one page, or the end of a rebuild.
 const roundTime = 30 * time.Second
 
-// RunOnce projects one page for the kinds that are furthest behind, within roundTime. advanced says that there was
-// something new, more that there is more at once.
-func (m *Model) RunOnce(ctx context.Context) (advanced, more bool, err error) {
+// Round says what projecting one page came to.
+type Round struct {
+	Advanced bool // there was something new
+	More     bool // there is more at once
+	Held     bool // there will be more once a transaction has ended that is under way elsewhere
+}
+
+// RunOnce projects one page for the kinds that are furthest behind, within roundTime.
+func (m *Model) RunOnce(ctx context.Context) (Round, error) {
 	m.step.Lock()
 	defer m.step.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, roundTime)
 	defer cancel()
-	if advanced, more, err = m.round(ctx); err == nil {
+	r, err := m.round(ctx)
+	if err == nil {
 		m.mu.Lock()
 		m.rounded = m.Clock()
 		m.mu.Unlock()
 	}
-	return advanced, more, err
+	return r, err
 }
 
-func (m *Model) round(ctx context.Context) (advanced, more bool, err error) {
+func (m *Model) round(ctx context.Context) (Round, error) {
 	group, other := m.behind()
 	if len(group) == 0 {
-		return false, false, nil
+		return Round{}, nil
 	}
 	from := group[0].at
 	opts := eventstore.ReadOptions{Limit: batchSize}
@@ -55,16 +62,16 @@ func (m *Model) round(ctx context.Context) (advanced, more bool, err error) {
 	}
 	page, err := m.Reader.Read(ctx, from, opts)
 	if err != nil {
-		return false, false, fmt.Errorf("read the log: %w", err)
+		return Round{}, fmt.Errorf("read the log: %w", err)
 	}
 	if page.Next == from {
-		return false, other, nil
+		return Round{More: other, Held: page.Held}, nil
 	}
 	err = m.project(ctx, group, page)
 	if errors.Is(err, errOvertaken) {
-		return true, true, m.reload(ctx)
+		return Round{Advanced: true, More: true}, m.reload(ctx)
 	}
-	return err == nil, page.More || other, err
+	return Round{Advanced: err == nil, More: page.More || other, Held: page.Held}, err
 }
 
 // behind returns the projections that run and are furthest behind, and whether others are elsewhere.
@@ -162,8 +169,7 @@ func (s *progress) fold(ctx context.Context, db querier, page []events.Event) er
 	return nil
 }
 
-// write stores rows and checkpoints, unless another gateway was faster, in one round trip: a batch is a transaction.
-// The rows can be made anew from the log, so the commit need not wait for the disk.
+// write stores rows and checkpoints, unless another gateway was faster, in one round trip.
 func (m *Model) write(ctx context.Context, steps []*progress, rows *columns) error {
 	var to, from places
 	kinds, gens := make([]string, len(steps)), make([]int64, len(steps))
@@ -172,14 +178,10 @@ func (m *Model) write(ctx context.Context, steps []*progress, rows *columns) err
 		to.add(s.to)
 		from.add(s.stored)
 	}
-	batch := &pgx.Batch{}
-	batch.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
-	batch.Queue(`SELECT api.advance($1, $2, $3, $4, $5, $6, $7, $8)`,
-		kinds, gens, to.eras, to.txs, to.seqs, from.eras, from.txs, from.seqs)
-	if len(rows.ids) > 0 {
-		batch.Queue(upsert, rows.args()...)
-	}
-	err := m.Pool.SendBatch(ctx, batch).Close()
+	const project = `SELECT api.project($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`
+	_, err := m.Pool.Exec(ctx, project, append([]any{
+		kinds, gens, to.eras, to.txs, to.seqs, from.eras, from.txs, from.seqs,
+	}, rows.args()...)...)
 	var pg *pgconn.PgError
 	switch {
 	case errors.As(err, &pg) && pg.Code == "HX001":

@@ -169,7 +169,7 @@ func (c *columns) add(f *folding, v *view) error {
 	return nil
 }
 
-// upsert writes rows whether they exist or not.
+// upsert writes rows whether they exist or not, as api.project does.
 const upsert = `INSERT INTO api.views AS v (gen, id, kind, name, doc, attrs, version, created_at, updated_at, deleted)
 	SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::bigint[],
 		$8::timestamptz[], $9::timestamptz[], $10::boolean[])

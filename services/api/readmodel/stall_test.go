@@ -51,7 +51,7 @@ func TestStalled(t *testing.T) {
 	log.hung = true
 	for range 2 {
 		now = now.Add(7 * time.Second)
-		if _, _, err := m.RunOnce(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := m.RunOnce(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
 	}
@@ -63,7 +63,7 @@ func TestStalled(t *testing.T) {
 	stalled(0)
 	now = now.Add(time.Second)
 	stalled(time.Second)
-	if _, _, err := m.RunOnce(t.Context()); err != nil { // with nothing to do
+	if _, err := m.RunOnce(t.Context()); err != nil { // with nothing to do
 		t.Fatal(err)
 	}
 	stalled(0)
@@ -84,7 +84,7 @@ func TestStalled(t *testing.T) {
 		now = now.Add(11 * time.Second)
 		impatient, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
-		if _, _, err := m.RunOnce(impatient); err == nil {
+		if _, err := m.RunOnce(impatient); err == nil {
 			t.Error("a round came to its end without the database")
 		}
 		stalled(11 * time.Second)

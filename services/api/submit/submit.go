@@ -183,8 +183,8 @@ func (s *Submitter) first(ctx context.Context, r Request, key *eventstore.Idempo
 		Streams: []eventstore.StreamAppend{{
 			Stream: events.NewStream(operation.Kind, id), Events: []events.Draft{operation.Codec.Encode(requested)},
 		}},
-		Meta: meta,
-		Send: []events.Command{cmd},
+		Meta: meta, Send: []events.Command{cmd},
+		MoreFollows: true, // the decision
 	}
 	if key != nil {
 		key.Operation = id
