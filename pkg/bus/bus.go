@@ -77,6 +77,9 @@ type Bus struct {
 
 	nudgesMu sync.Mutex
 	nudges   map[chan struct{}]struct{}
+
+	endingMu sync.Mutex
+	ending   map[uuid.UUID][]chan struct{} // by operation
 }
 
 // New returns a Bus on a connection that the caller opened and closes, after the Bus.
@@ -88,11 +91,12 @@ func New(nc *nats.Conn, o Options) (*Bus, error) {
 	}
 	b := &Bus{
 		Options: o, nc: nc, js: js, inbox: nc.NewInbox() + ".",
-		waiting: waiters{m: map[uuid.UUID][]chan Decision{}}, nudges: map[chan struct{}]struct{}{},
+		waiting: waiters{m: map[uuid.UUID][]chan Decision{}}, nudges: map[chan struct{}]struct{}{}, ending: map[uuid.UUID][]chan struct{}{},
 	}
 	for subject, handle := range map[string]nats.MsgHandler{
 		b.inbox + "*":       b.decided,
 		events.NudgeSubject: b.nudged,
+		events.AllProgress:  b.ended,
 	} {
 		sub, err := nc.Subscribe(subject, handle)
 		if err != nil {

@@ -31,6 +31,7 @@ var ErrAgain = errors.New("try again")
 type Bus interface {
 	Publish(ctx context.Context, cmd events.Command, attempt int) error
 	Consume(ctx context.Context, from []events.Address, handle bus.Handler) error
+	Ended(operation uuid.UUID) error
 }
 
 // Options of an engine.
@@ -61,6 +62,7 @@ type Engine struct {
 	address events.Address
 	kinds   map[string]kind
 	effects *effects
+	recent  recent
 }
 
 // New returns an engine without kinds.
@@ -79,6 +81,7 @@ func New(o Options) *Engine {
 	}
 	e := &Engine{Options: o, address: events.Address{Domain: o.Domain, Node: o.Node.String()}, kinds: map[string]kind{}}
 	e.effects = newEffects(o.Effects)
+	e.recent.m = map[events.Stream]eventstore.History{}
 	return e
 }
 
@@ -162,7 +165,7 @@ func (e *Engine) handleOperation(ctx context.Context, cmd events.Command) (event
 		return eventstore.Result{}, fmt.Errorf("an operation knows no %q", cmd.Verb())
 	}
 	op := events.NewStream(operation.Kind, cmd.Target)
-	histories, err := e.Store.Load(ctx, op)
+	histories, err := e.histories(ctx, []events.Stream{op})
 	if err != nil {
 		return eventstore.Result{}, err
 	}

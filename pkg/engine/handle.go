@@ -31,11 +31,15 @@ func (k *Kind[S]) handle(ctx context.Context, e *Engine, cmd events.Command) (ev
 		if err != nil {
 			return eventstore.Result{}, err
 		}
+		known, err := e.histories(ctx, streams, k.told(cmd)...)
+		if err != nil {
+			return eventstore.Result{}, err
+		}
 		var u *unit[S]
 		now := e.Clock()
 		meta := cmd.Meta
 		meta.Causation = cmd.ID
-		r, err := eventstore.Run(ctx, e.Store, cmd.ID, streams, func(h []eventstore.History) (eventstore.Append, error) {
+		r, err := eventstore.RunFrom(ctx, e.Store, cmd.ID, known, func(h []eventstore.History) (eventstore.Append, error) {
 			if u, err = newUnit(e, k, now, meta, h); err != nil {
 				return eventstore.Append{}, err
 			}
@@ -53,6 +57,7 @@ func (k *Kind[S]) handle(ctx context.Context, e *Engine, cmd events.Command) (ev
 			rejection = nameTaken(taken.Name)
 			continue
 		case errors.Is(err, errMoved):
+			e.recent.forget(cmd.Stream())
 			continue
 		case err == nil && !r.Duplicate && r.Outcome.Rejection == nil:
 			u.commit(ctx, e, r)
@@ -63,6 +68,20 @@ func (k *Kind[S]) handle(ctx context.Context, e *Engine, cmd events.Command) (ev
 		}
 		return r, err
 	}
+}
+
+// told is what a command says of the streams that it is about.
+func (k *Kind[S]) told(cmd events.Command) (known []eventstore.History) {
+	if k.Commands[cmd.Verb()].Creates {
+		known = append(known, eventstore.History{Stream: cmd.Stream()})
+	}
+	if c := cmd.Requested; c != nil {
+		c.Event.Hash = c.Hash
+		known = append(known, eventstore.History{
+			Stream: c.Stream, Head: eventstore.Head{Version: c.Version, Hash: c.Hash, At: c.At}, Events: []events.Event{c.Event},
+		})
+	}
+	return known
 }
 
 func nameTaken(n eventstore.Name) *problem.Problem {
@@ -108,7 +127,7 @@ func (k *Kind[S]) streams(ctx context.Context, e *Engine, cmd events.Command, ov
 	if !overtakes {
 		return streams, nil
 	}
-	h, err := e.Store.Load(ctx, cmd.Stream())
+	h, err := e.histories(ctx, streams[:1])
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +186,7 @@ func (u *unit[S]) command(e *Engine, cmd events.Command, c any) (eventstore.Appe
 // reject forgets what was decided and records the "no".
 func (u *unit[S]) reject(e *Engine, cmd events.Command, p *problem.Problem) (eventstore.Append, error) {
 	u.append.Events, u.append.Claim, u.append.Release, u.send = nil, nil, nil, nil
-	u.state = u.before
+	u.state, u.rejects = u.before, true
 	for _, o := range u.ops {
 		o.append.Events = nil
 	}
@@ -176,9 +195,6 @@ func (u *unit[S]) reject(e *Engine, cmd events.Command, p *problem.Problem) (eve
 	}
 	a, err := u.result(e.open())
 	a.Rejection = p
-	if errors.Is(err, errNothing) {
-		err = nil
-	}
 	return a, err
 }
 
@@ -186,13 +202,26 @@ func (u *unit[S]) reject(e *Engine, cmd events.Command, p *problem.Problem) (eve
 // comes last because it ends the context of the effect before it.
 func (u *unit[S]) commit(ctx context.Context, e *Engine, r eventstore.Result) {
 	e.publish(ctx, u.send)
+	resource := u.resource.After(r)
+	e.recent.put(resource)
+	for _, o := range u.ops {
+		o.history = o.history.After(r)
+		if o.state.Ended {
+			e.recent.forget(o.history.Stream)
+			if err := e.Bus.Ended(o.state.ID); err != nil { // who waits for it finds out a little later
+				e.Log.Warn("tell that an operation has ended", "operation", o.state.ID, "err", err)
+			}
+		} else {
+			e.recent.put(o.history)
+		}
+	}
 	i := u.kind.Intent(u.state)
 	if i == nil {
 		return
 	}
-	known := []eventstore.History{u.resource.After(r)}
+	known := []eventstore.History{resource}
 	if o := u.ops[i.Operation]; o != nil {
-		known = append(known, o.history.After(r))
+		known = append(known, o.history)
 	}
 	u.kind.schedule(e, known, u.state)
 }
@@ -254,9 +283,14 @@ func (u *unit[S]) inherit() {
 // answers with no events when that is no news. It returns the object's state after it.
 func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, cause string, c any) (S, error) {
 	stream := events.NewStream(k.Codec.Kind, id)
+	known, err := e.histories(ctx, []events.Stream{stream})
+	if err != nil {
+		var none S
+		return none, err
+	}
 	var u *unit[S]
 	now := e.Clock()
-	r, err := eventstore.Run(ctx, e.Store, uuid.Nil, []events.Stream{stream}, func(h []eventstore.History) (eventstore.Append, error) {
+	r, err := eventstore.RunFrom(ctx, e.Store, uuid.Nil, known, func(h []eventstore.History) (eventstore.Append, error) {
 		var err error
 		if u, err = newUnit(e, k, now, events.Meta{Actor: "service:" + e.Domain, Auth: "internal", Reason: cause}, h); err != nil {
 			return eventstore.Append{}, err
@@ -279,9 +313,13 @@ func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, ca
 
 // stepEnded takes in how a step went that another service took, or that the operation is to be canceled.
 func (k *Kind[S]) stepEnded(ctx context.Context, e *Engine, stream, resource events.Stream, cmd events.Command, end stepEnd) (eventstore.Result, error) {
+	known, err := e.histories(ctx, []events.Stream{resource, stream})
+	if err != nil {
+		return eventstore.Result{}, err
+	}
 	var u *unit[S]
 	now := e.Clock()
-	r, err := eventstore.Run(ctx, e.Store, cmd.ID, []events.Stream{resource, stream}, func(h []eventstore.History) (eventstore.Append, error) {
+	r, err := eventstore.RunFrom(ctx, e.Store, cmd.ID, known, func(h []eventstore.History) (eventstore.Append, error) {
 		meta := cmd.Meta
 		var err error
 		if u, err = newUnit(e, k, now, meta, h); err != nil {
@@ -293,7 +331,10 @@ func (k *Kind[S]) stepEnded(ctx context.Context, e *Engine, stream, resource eve
 		if cmd.Verb() == "cancel" {
 			u.meta = cmd.Meta
 			if p := process.Cancel(o.state); p != nil {
-				return eventstore.Append{Meta: u.meta, Rejection: p}, nil
+				o.append.Events, u.rejects = nil, true
+				a, err := u.result(e.open())
+				a.Rejection = p
+				return a, err
 			}
 			u.operation(o, operation.CancelRequested{}) // the step under way goes on to its end
 			return u.result(e.open())

@@ -38,6 +38,8 @@ type Kind[S any] struct {
 type Command[S any] struct {
 	// Decode reads the command's data, strictly, into what the decider takes. Pure.
 	Decode func(events.Command) (any, error)
+	// Creates says that the command makes its target, which therefore need not be loaded.
+	Creates bool
 	// Prepare looks up the facts that the decision needs. It runs before the decision for commands that arrive from
 	// outside, and not for the steps of a process over the same object, which are decided with the event before them.
 	// A *problem.Problem rejects the command; any other error leaves it undecided and is tried again.

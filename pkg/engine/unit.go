@@ -27,6 +27,7 @@ type unit[S any] struct {
 	append   eventstore.StreamAppend
 	ops      map[uuid.UUID]*op
 	send     []events.Command
+	rejects  bool // what was decided is a "no", which holds only for the streams as they were loaded
 }
 
 // op is an operation's side of a unit.
@@ -202,16 +203,19 @@ var errNothing = errors.New("nothing to append")
 // result is the append. open is what the head of the object says while it waits for an effect.
 func (u *unit[S]) result(open string) (eventstore.Append, error) {
 	a := eventstore.Append{Meta: u.meta, Send: u.send}
-	if len(u.append.Events) > 0 {
+	switch {
+	case len(u.append.Events) > 0:
 		if u.kind.Intent(u.state) != nil {
 			u.append.Open = open
 			a.MoreFollows = true // the fact
 		}
 		u.settleNames()
 		a.Streams = append(a.Streams, u.append)
+	case u.rejects:
+		a.Streams = append(a.Streams, u.append)
 	}
 	for _, o := range u.ops {
-		if len(o.append.Events) > 0 {
+		if len(o.append.Events) > 0 || u.rejects {
 			a.Streams = append(a.Streams, o.append)
 		}
 	}

@@ -105,6 +105,15 @@ type Command struct {
 	ReplyTo *Address `json:"reply_to,omitempty"`
 	// Inputs holds the results of the process's earlier steps by name.
 	Inputs map[string]json.RawMessage `json:"inputs,omitempty"`
+	// Requested is the event that began the operation, for the command that it is about: whoever decides it need not
+	// load what was recorded a moment ago. It is not recorded with the command, may be missing, and proves nothing.
+	Requested *Chained `json:"requested,omitempty"`
+}
+
+// Chained is an event with its hash, to which the next of its stream can be chained.
+type Chained struct {
+	Event
+	Hash []byte `json:"hash"`
 }
 
 // Kind is the kind of object that the command is for.

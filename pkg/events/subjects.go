@@ -59,5 +59,17 @@ func RPCSubject(domain string, node uuid.UUID, method string) string {
 	return fmt.Sprintf("horcrux.v1.rpc.%s.%s.%s", domain, node, method)
 }
 
-// ProgressSubject carries what is known of an operation between its events.
-func ProgressSubject(operation uuid.UUID) string { return "horcrux.v1.progress." + operation.String() }
+// ProgressSubject says, without payload, that an operation has ended.
+func ProgressSubject(operation uuid.UUID) string { return progressPrefix + operation.String() }
+
+// AllProgress is the subject of every operation's progress.
+const (
+	AllProgress    = progressPrefix + "*"
+	progressPrefix = "horcrux.v1.progress."
+)
+
+// ProgressOf is the operation that a progress subject is about.
+func ProgressOf(subject string) (uuid.UUID, error) {
+	id, _ := strings.CutPrefix(subject, progressPrefix)
+	return uuid.Parse(id)
+}

@@ -35,7 +35,7 @@ var Resources = []*events.Resource{&vm.Resource, &pool.Resource, &volume.Resourc
 
 // Bus is what the gateway needs of the bus.
 type Bus interface {
-	submit.Asker
+	submit.Bus
 	deadletter.Bus
 }
 

@@ -28,7 +28,7 @@ func (s *Service) kind() *engine.Kind[vm.Machine] {
 			return vm.ProcessEnded{Operation: op, Problem: p}
 		},
 		Commands: map[string]engine.Command[vm.Machine]{
-			"create":   {Decode: decodeCreate, Prepare: s.prepareCreate, Plan: s.planCreate},
+			"create":   {Creates: true, Decode: decodeCreate, Prepare: s.prepareCreate, Plan: s.planCreate},
 			"define":   {Decode: decodeDefine},
 			"start":    {Decode: decodeStart, Prepare: s.prepareEffect},
 			"stop":     {Decode: decodeStop, Prepare: s.prepareEffect, Overtakes: overtakes},

@@ -32,7 +32,7 @@ func (s *Service) volumeKind() *engine.Kind[volume.Volume] {
 		Perform: s.perform,
 		Failed:  s.failed,
 		Commands: map[string]engine.Command[volume.Volume]{
-			"create":  {Decode: decodeCreate, Prepare: s.prepareCreate},
+			"create":  {Creates: true, Decode: decodeCreate, Prepare: s.prepareCreate},
 			"delete":  {Decode: decodeDelete, Prepare: s.prepareDelete},
 			"release": {Decode: decodeRelease},
 		},

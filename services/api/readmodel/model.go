@@ -155,7 +155,17 @@ func (m *Model) Position(kind string) events.Position {
 // Wait returns when the projection of a kind has got to a position. It fails with ErrHalted, with
 // eventstore.ErrUnknownEra for a position of another log, and with ErrBehind when ctx ends first.
 func (m *Model) Wait(ctx context.Context, kind string, pos events.Position) error {
-	for checked := false; ; checked = true {
+	if m.Position(kind).Compare(pos) < 0 {
+		if _, err := m.Reader.Read(ctx, pos, eventstore.ReadOptions{Limit: 1}); err != nil {
+			return err
+		}
+	}
+	return m.Reach(ctx, kind, pos)
+}
+
+// Reach is Wait for a position that is known to be of this log.
+func (m *Model) Reach(ctx context.Context, kind string, pos events.Position) error {
+	for {
 		p, moved, err := m.state(kind)
 		switch {
 		case err != nil:
@@ -165,11 +175,6 @@ func (m *Model) Wait(ctx context.Context, kind string, pos events.Position) erro
 		case p.halted != nil:
 			return fmt.Errorf("%w: %s", ErrHalted, kind)
 		}
-		if !checked {
-			if _, err := m.Reader.Read(ctx, pos, eventstore.ReadOptions{Limit: 1}); err != nil {
-				return err
-			}
-		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
@@ -177,9 +182,6 @@ func (m *Model) Wait(ctx context.Context, kind string, pos events.Position) erro
 		}
 	}
 }
-
-// queryTime bounds a query whose caller no longer waits.
-const queryTime = 5 * time.Second
 
 // Status of a projection, for /readyz and the metrics.
 type Status struct {

@@ -317,16 +317,27 @@ func TestWait(t *testing.T) {
 			}
 		}
 	})
-	t.Run("UntilDone", func(t *testing.T) {
+	t.Run("ForAChange", func(t *testing.T) {
 		w := newWorld(t)
 		run(t, w)
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		defer cancel()
 		id := w.make("widget", "a", 1)
-		go w.grow("widget", id, 2)
-		row, err := w.model.WaitUntil(ctx, "widget", id, func(r *readmodel.Row) bool { return r.Version == 2 })
-		if err != nil || row == nil || row.Version != 2 {
-			t.Errorf("row %+v, error %v", row, err)
+		watch := w.model.Watch(id)
+		defer watch.Close()
+		for v := int64(2); v <= 4; v++ {
+			changed := watch.Changed()
+			w.grow("widget", id, int(v))
+			for row := (*readmodel.Row)(nil); row == nil || row.Version < v; {
+				select {
+				case <-changed:
+				case <-time.After(10 * time.Second):
+					t.Fatalf("not woken for version %d", v)
+				}
+				changed = watch.Changed()
+				var err error
+				if row, err = w.model.Find(t.Context(), "widget", id.String()); err != nil {
+					t.Fatal(err)
+				}
+			}
 		}
 	})
 	t.Run("InVain", func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"horcrux/pkg/events"
+	"horcrux/pkg/events/operation"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
 	"horcrux/services/api/readmodel"
@@ -29,7 +30,7 @@ func (s *Server) ListEvents(ctx context.Context, r ListEventsRequestObject) (Lis
 	if err != nil {
 		return nil, err
 	}
-	if err := s.recorded(ctx, until); err != nil {
+	if err := errors.Join(s.asTold(ctx, operation.Kind), s.recorded(ctx, until)); err != nil { // what is projected can be read
 		return nil, err
 	}
 	opts := eventstore.ReadOptions{

@@ -98,6 +98,9 @@ func (s *service) Ask(ctx context.Context, cmd events.Command) (bus.Decision, er
 	return s.decide(ctx, cmd)
 }
 
+// Ending implements submit.Bus: nothing is told, and the read model has to do.
+func (s *service) Ending(uuid.UUID) (<-chan struct{}, func()) { return nil, func() {} }
+
 func (s *service) decide(ctx context.Context, cmd events.Command) (bus.Decision, error) {
 	op := events.NewStream(operation.Kind, cmd.Meta.Operation)
 	r, err := eventstore.Run(ctx, s.store, cmd.ID, []events.Stream{cmd.Stream(), op}, func(h []eventstore.History) (eventstore.Append, error) {

@@ -34,9 +34,30 @@ func (r ref) missing() error {
 	return problem.New(problem.NotFound, "there is no %s %q", r.Kind, r.text)
 }
 
-// caughtUp waits for the read model of a kind to get to min_position.
+// toldTime is how long a GET waits, unasked, for what an earlier answer told.
+const toldTime = time.Second
+
+// asTold waits for the read model of a kind to get to what this gateway has told anybody: who was answered that a
+// machine is there finds it in the list. It is a courtesy: where the read model is held up it is shown as it is.
+func (s *Server) asTold(ctx context.Context, kind string) error {
+	told := s.Submit.Told()
+	if s.Model.Position(kind).Compare(told) >= 0 {
+		return nil
+	}
+	within, cancel := context.WithTimeout(ctx, toldTime)
+	defer cancel()
+	if err := s.Model.Reach(within, kind, told); err != nil && ctx.Err() != nil {
+		return err
+	}
+	return nil
+}
+
+// caughtUp waits for the read model of a kind to get to min_position, and to what was told.
 func (s *Server) caughtUp(ctx context.Context, kind string) error {
 	pos, err := position("query.min_position", callOf(ctx).query.Get("min_position"))
+	if err == nil {
+		err = s.asTold(ctx, kind)
+	}
 	if err != nil || pos.IsZero() {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 	"horcrux/pkg/events/operation"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
-	"horcrux/services/api/past"
 )
 
 // Operations describes operations as a resource like any other: listed, shown as they were, with a history.
@@ -39,6 +38,10 @@ var Operations = &events.Resource{
 // Cancel asks the owner of an operation to stop it and take back what it did. It makes no operation of its own: the
 // answer is the operation itself.
 func (s *Submitter) Cancel(ctx context.Context, r Request, id uuid.UUID, resources []*events.Resource) (Operation, error) {
+	return s.tell(s.cancel(ctx, r, id, resources))
+}
+
+func (s *Submitter) cancel(ctx context.Context, r Request, id uuid.UUID, resources []*events.Resource) (Operation, error) {
 	if r.Key != "" {
 		known, err := s.Store.Request(ctx, r.Caller.Actor, r.Key)
 		switch {
@@ -50,16 +53,12 @@ func (s *Submitter) Cancel(ctx context.Context, r Request, id uuid.UUID, resourc
 			return s.answer(ctx, id, events.Position{}, r.Wait)
 		}
 	}
-	o, err := past.Reader{Store: s.Store}.At(ctx, Operations, id, past.Point{})
+	doc, v, err := s.load(ctx, id)
 	if err != nil {
 		return Operation{}, err
 	}
-	if o.Doc == nil {
+	if doc == nil {
 		return Operation{}, problem.New(problem.NotFound, "there is no operation %s", id)
-	}
-	var v operation.View
-	if err := json.Unmarshal(o.Doc, &v); err != nil {
-		return Operation{}, err
 	}
 	refused := func(detail string) (Operation, error) {
 		p := problem.New(problem.InvalidState, "%s", detail)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,15 +26,18 @@ import (
 	"horcrux/services/api/readmodel"
 )
 
-// Asker publishes a command that is recorded and waits for its decision. Any error means that there is none yet.
-type Asker interface {
+// Bus is what a Submitter needs of the bus.
+type Bus interface {
+	// Ask publishes a command that is recorded and waits for its decision. Any error means that there is none yet.
 	Ask(ctx context.Context, cmd events.Command) (bus.Decision, error)
+	// Ending returns a channel that gets a value when an operation has ended, unless the message is lost.
+	Ending(operation uuid.UUID) (ended <-chan struct{}, stop func())
 }
 
 // Options of a Submitter. All are needed but the last three.
 type Options struct {
 	Store eventstore.Store
-	Bus   Asker
+	Bus   Bus
 	Model *readmodel.Model
 	Log   *slog.Logger
 
@@ -47,6 +51,9 @@ type Submitter struct {
 	Options
 	draining context.Context // ended by Drain
 	drain    context.CancelFunc
+
+	mu   sync.Mutex
+	told events.Position
 }
 
 // New returns a Submitter.
@@ -96,10 +103,33 @@ type Operation struct {
 	Position events.Position // how far the log is known to the answer
 }
 
-// Do makes an operation of an intent, and answers once it is decided or, with Wait, has ended; then the read model
-// has its end. A rejection is returned as the service's problem. intend is called only if the call has to be made: a
-// repeat under a key returns the operation that the first call became.
+// Told is the last position that an answer has told. Who was told of something may ask for it next, and the read model
+// can be a moment behind.
+func (s *Submitter) Told() events.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told
+}
+
+func (s *Submitter) tell(op Operation, err error) (Operation, error) {
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if op.Position.Compare(s.told) > 0 {
+			s.told = op.Position
+		}
+	}
+	return op, err
+}
+
+// Do makes an operation of an intent, and answers once it is decided or, with Wait, has ended. A rejection is returned
+// as the service's problem. intend is called only if the call has to be made: a repeat under a key returns the
+// operation that the first call became.
 func (s *Submitter) Do(ctx context.Context, r Request, intend func(context.Context) (Intent, error)) (Operation, error) {
+	return s.tell(s.do(ctx, r, intend))
+}
+
+func (s *Submitter) do(ctx context.Context, r Request, intend func(context.Context) (Intent, error)) (Operation, error) {
 	if r.Key == "" {
 		return s.first(ctx, r, nil, intend)
 	}
@@ -190,13 +220,16 @@ func (s *Submitter) first(ctx context.Context, r Request, key *eventstore.Idempo
 		key.Operation = id
 		a.Idempotency = key
 	}
-	watch := s.Model.Watch(operation.Kind, id)
-	defer watch.Close()
+	end := s.watch(id)
+	defer end.close()
 	recorded, err := s.Store.Append(ctx, a)
 	if err != nil {
 		return Operation{}, fmt.Errorf("record operation: %w", err)
 	}
 	crashpoint.Reach(crashpoint.Recorded, want.Type)
+	if len(data) <= tellUpTo {
+		cmd.Requested = &events.Chained{Event: recorded.Events[0], Hash: recorded.Events[0].Hash}
+	}
 	decision, err := s.ask(ctx, cmd)
 	switch {
 	case err != nil:
@@ -207,10 +240,13 @@ func (s *Submitter) first(ctx context.Context, r Request, key *eventstore.Idempo
 		return Operation{}, rejected(decision.Rejection, id)
 	}
 	if r.Wait > 0 {
-		return s.ended(ctx, id, watch, true, r.Wait)
+		return s.ended(ctx, end, true, r.Wait)
 	}
 	return s.answer(ctx, id, decision.Position, r.Wait)
 }
+
+// tellUpTo is how large a command's data may be, in bytes, for the command to carry the event that holds them again.
+const tellUpTo = 16 << 10
 
 // ask returns what was decided, nil if that is not known in time: the command is recorded and will be decided.
 func (s *Submitter) ask(ctx context.Context, cmd events.Command) (*eventstore.Outcome, error) {
@@ -238,53 +274,81 @@ func rejected(p *problem.Problem, id uuid.UUID) error {
 // answer is an operation that was accepted: as it is now, or as it ended.
 func (s *Submitter) answer(ctx context.Context, id uuid.UUID, known events.Position, wait time.Duration) (Operation, error) {
 	if wait == 0 {
-		doc, pos, err := s.load(ctx, id)
-		if pos.Compare(known) < 0 {
-			pos = known
+		op, _, err := s.look(ctx, id)
+		if op.Position.Compare(known) < 0 {
+			op.Position = known
 		}
-		return Operation{ID: id, Doc: doc, Position: pos}, err
+		return op, err
 	}
 	return s.Ended(ctx, id, wait)
 }
 
 // load folds an operation from its events.
-func (s *Submitter) load(ctx context.Context, id uuid.UUID) (json.RawMessage, events.Position, error) {
-	o, err := past.Reader{Store: s.Store}.At(ctx, Operations, id, past.Point{})
-	if err != nil {
-		return nil, events.Position{}, err
-	}
+func (s *Submitter) load(ctx context.Context, id uuid.UUID) (json.RawMessage, operation.View, error) {
 	var v operation.View
-	if err := json.Unmarshal(o.Doc, &v); err != nil {
-		return nil, events.Position{}, err
+	o, err := past.Reader{Store: s.Store}.At(ctx, Operations, id, past.Point{})
+	if err == nil && o.Doc != nil {
+		err = json.Unmarshal(o.Doc, &v)
 	}
-	pos, err := events.ParsePosition(v.Position)
-	return o.Doc, pos, err
+	return o.Doc, v, err
 }
 
-// Ended waits until the read model has the end of an operation. When the time has run out it is the operation as it is.
+// Ended waits for the end of an operation. When the time has run out it is the operation as it is.
 func (s *Submitter) Ended(ctx context.Context, id uuid.UUID, wait time.Duration) (Operation, error) {
-	watch := s.Model.Watch(operation.Kind, id)
-	defer watch.Close()
-	return s.ended(ctx, id, watch, false, wait)
+	end := s.watch(id)
+	defer end.close()
+	return s.tell(s.ended(ctx, end, false, wait))
 }
 
-// ended waits with a watch; fresh says that the watch is older than the operation.
-func (s *Submitter) ended(ctx context.Context, id uuid.UUID, watch *readmodel.Watch, fresh bool, wait time.Duration) (Operation, error) {
+// end is a look-out for the end of an operation: whoever ends it tells, and should that be lost the read model knows a
+// moment later.
+type end struct {
+	id    uuid.UUID
+	told  <-chan struct{}
+	watch *readmodel.Watch
+	close func()
+}
+
+func (s *Submitter) watch(id uuid.UUID) *end {
+	told, stop := s.Bus.Ending(id)
+	w := s.Model.Watch(id)
+	return &end{id, told, w, func() { w.Close(); stop() }}
+}
+
+// ended waits for an end; fresh says that the look-out is older than the operation.
+func (s *Submitter) ended(ctx context.Context, end *end, fresh bool, wait time.Duration) (Operation, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer context.AfterFunc(s.draining, cancel)()
-	row, err := watch.Until(ctx, fresh, func(r *readmodel.Row) bool {
-		var v struct {
-			State operation.State `json:"state"`
+	for ; ; fresh = false {
+		changed := end.watch.Changed()
+		if !fresh {
+			op, ended, err := s.look(ctx, end.id)
+			if err != nil || ended {
+				return op, err
+			}
 		}
-		return json.Unmarshal(r.Doc, &v) == nil && v.State.Ended()
-	})
-	if err != nil {
-		return Operation{}, err
+		select {
+		case <-end.told:
+		case <-changed:
+		case <-ctx.Done():
+			op, _, err := s.look(ctx, end.id)
+			return op, err
+		}
 	}
-	if row == nil { // not even its beginning has been projected
-		doc, pos, err := s.load(context.WithoutCancel(ctx), id)
-		return Operation{ID: id, Doc: doc, Position: pos}, err
-	}
-	return Operation{ID: id, Doc: row.Doc, Position: s.Model.Position(operation.Kind)}, nil
 }
+
+// look folds an operation from its events, also when ctx has ended.
+func (s *Submitter) look(ctx context.Context, id uuid.UUID) (op Operation, ended bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
+	defer cancel()
+	doc, v, err := s.load(ctx, id)
+	if err != nil {
+		return Operation{}, false, err
+	}
+	pos, err := events.ParsePosition(v.Position)
+	return Operation{ID: id, Doc: doc, Position: pos}, v.State.Ended(), err
+}
+
+// lookTime bounds the look at an operation whose caller no longer waits.
+const lookTime = 5 * time.Second
