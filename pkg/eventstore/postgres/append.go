@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -200,7 +199,7 @@ func appendArgs(a eventstore.Append, sealed chain.Sealed) ([]any, error) {
 		sealed.Now, nullable(a.Command), sealed.Rejection, sealed.Meta,
 		streams, heads, prev, open, ends,
 		of, versions, ids, types, schemas, data, ats, prevs, hashes,
-		namesJSON, array(sealed.Send), requestJSON,
+		namesJSON, send(sealed.Send), requestJSON,
 	}, nil
 }
 
@@ -235,12 +234,16 @@ func scanAppend(row pgx.Row, a eventstore.Append, sealed chain.Sealed) (eventsto
 	return r, nil
 }
 
-// array joins JSON documents to one, nil if there are none.
-func array(docs [][]byte) []byte {
+// send is NULL where no commands are sent.
+func send(docs [][]byte) pgtype.FlatArray[json.RawMessage] {
 	if len(docs) == 0 {
 		return nil
 	}
-	return slices.Concat([]byte{'['}, bytes.Join(docs, []byte{','}), []byte{']'})
+	out := make(pgtype.FlatArray[json.RawMessage], len(docs))
+	for i, d := range docs {
+		out[i] = d
+	}
+	return out
 }
 
 // nullable is NULL for the nil id.

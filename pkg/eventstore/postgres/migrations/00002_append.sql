@@ -25,19 +25,26 @@ $$;
 -- +goose StatementBegin
 CREATE FUNCTION eventstore.claim(_names jsonb) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    _taken record;
+    _claimed bigint;
+    _taken   record;
 BEGIN
     PERFORM pg_advisory_xact_lock(k)
        FROM (SELECT DISTINCT hashtextextended(jsonb_build_array(n.scope, n.value)::text, 2) AS k
                FROM jsonb_to_recordset(_names) AS n(scope text, value text) ORDER BY k) keys;
-    DELETE FROM eventstore.names h
-     USING jsonb_to_recordset(_names) AS n(stream text, scope text, value text, claim boolean)
-     WHERE NOT n.claim AND (h.scope, h.value, h.stream) = (n.scope, n.value, n.stream);
+    IF _names @? '$[*] ? (@.claim == false)' THEN
+        DELETE FROM eventstore.names h
+         USING jsonb_to_recordset(_names) AS n(stream text, scope text, value text, claim boolean)
+         WHERE NOT n.claim AND (h.scope, h.value, h.stream) = (n.scope, n.value, n.stream);
+    END IF;
     INSERT INTO eventstore.names (scope, value, stream)
     SELECT n.scope, n.value, n.stream
       FROM jsonb_to_recordset(_names) AS n(stream text, scope text, value text, claim boolean)
      WHERE n.claim
         ON CONFLICT (scope, value) DO NOTHING;
+    GET DIAGNOSTICS _claimed = ROW_COUNT;
+    IF _claimed = jsonb_array_length(_names) THEN
+        RETURN;
+    END IF;
     SELECT h.scope, h.value, h.stream INTO _taken
       FROM jsonb_to_recordset(_names) AS n(stream text, scope text, value text, claim boolean)
       JOIN eventstore.names h ON (h.scope, h.value) = (n.scope, n.value)
@@ -58,14 +65,13 @@ CREATE FUNCTION eventstore.append(
     _streams text[], _heads bigint[], _prev bytea[], _open text[], _ends integer[],
     _event_streams text[], _versions bigint[], _ids uuid[], _types text[], _schemas smallint[], _data jsonb[],
     _ats timestamptz[], _prev_hashes bytea[], _hashes bytea[],
-    _names jsonb, _send jsonb, _request jsonb,
+    _names jsonb, _send jsonb[], _request jsonb,
     OUT duplicate boolean, OUT rejection jsonb, OUT era smallint, OUT tx xid8, OUT seqs bigint[]
 ) LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
-    _era smallint;
-    _tx  xid8;
-    _seqs bigint[];
+    _seq bigint;
+    _c   jsonb;
     _e   integer;
 BEGIN
     PERFORM eventstore.lock(_command, _streams);
@@ -112,18 +118,16 @@ BEGIN
 
     IF cardinality(_ids) > 0 THEN
         -- The era is read after the heads are written: Rebase holds their table while it opens one.
-        WITH inserted AS (
-            INSERT INTO eventstore.events (era, stream, version, id, type, schema, data, meta, at, prev_hash, hash)
-            SELECT (SELECT max(r.era) FROM eventstore.eras r),
-                   n.stream, n.version, n.id, n.type, n.schema, n.data, _meta, n.at, n.prev_hash, n.hash
-              FROM unnest(_event_streams, _versions, _ids, _types, _schemas, _data, _ats, _prev_hashes, _hashes)
-                AS n(stream, version, id, type, schema, data, at, prev_hash, hash)
-            RETURNING era, seq
-        )
-        SELECT max(era), pg_current_xact_id(), array_agg(seq ORDER BY seq) INTO _era, _tx, _seqs FROM inserted;
-        era := _era;
-        tx := _tx;
-        seqs := _seqs;
+        era := (SELECT max(r.era) FROM eventstore.eras r);
+        tx := pg_current_xact_id();
+        FOR i IN 1 .. cardinality(_ids) LOOP -- as fast as one statement for all, and for few events much faster
+            INSERT INTO eventstore.events AS v
+                   (era, stream, version, id, type, schema, data, meta, at, prev_hash, hash)
+            VALUES (era, _event_streams[i], _versions[i], _ids[i], _types[i], _schemas[i], _data[i], _meta, _ats[i],
+                    _prev_hashes[i], _hashes[i])
+            RETURNING v.seq INTO _seq;
+            seqs[i] := _seq;
+        END LOOP;
     END IF;
 
     IF _names IS NOT NULL THEN
@@ -131,14 +135,16 @@ BEGIN
     END IF;
 
     IF _send IS NOT NULL THEN
-        INSERT INTO eventstore.commands (command_id, command, recorded, next_attempt)
-        SELECT (c ->> 'id')::uuid, c, _now, _now + interval '5 seconds' FROM jsonb_array_elements(_send) c
-            ON CONFLICT DO NOTHING;
+        FOREACH _c IN ARRAY _send LOOP
+            INSERT INTO eventstore.commands (command_id, command, recorded, next_attempt)
+            VALUES ((_c ->> 'id')::uuid, _c, _now, _now + interval '5 seconds')
+                ON CONFLICT DO NOTHING;
+        END LOOP;
     END IF;
 
     IF _command IS NOT NULL THEN
         INSERT INTO eventstore.commands AS c (command_id, recorded, decided, rejection, era, tx, seq)
-        VALUES (_command, _now, _now, _rejection, _era, _tx, _seqs[cardinality(_seqs)])
+        VALUES (_command, _now, _now, _rejection, era, tx, _seq)
             ON CONFLICT (command_id) DO UPDATE
            SET command = NULL, decided = excluded.decided, rejection = excluded.rejection,
                era = excluded.era, tx = excluded.tx, seq = excluded.seq;

@@ -26,7 +26,6 @@ BEGIN
 	END IF;
 END $$;
 -- +goose StatementEnd
-DROP FUNCTION api.advance;
 
 -- +goose Down
 DROP FUNCTION api.project;
