@@ -79,7 +79,7 @@ type Bus struct {
 	nudges   map[chan struct{}]struct{}
 
 	endingMu sync.Mutex
-	ending   map[uuid.UUID][]chan struct{} // by operation
+	ending   map[uuid.UUID][]chan []events.Event // by operation
 }
 
 // New returns a Bus on a connection that the caller opened and closes, after the Bus.
@@ -91,7 +91,7 @@ func New(nc *nats.Conn, o Options) (*Bus, error) {
 	}
 	b := &Bus{
 		Options: o, nc: nc, js: js, inbox: nc.NewInbox() + ".",
-		waiting: waiters{m: map[uuid.UUID][]chan Decision{}}, nudges: map[chan struct{}]struct{}{}, ending: map[uuid.UUID][]chan struct{}{},
+		waiting: waiters{m: map[uuid.UUID][]chan Decision{}}, nudges: map[chan struct{}]struct{}{}, ending: map[uuid.UUID][]chan []events.Event{},
 	}
 	for subject, handle := range map[string]nats.MsgHandler{
 		b.inbox + "*":       b.decided,

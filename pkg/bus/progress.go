@@ -1,6 +1,8 @@
 package bus
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 
 	"github.com/google/uuid"
@@ -9,23 +11,33 @@ import (
 	"horcrux/pkg/events"
 )
 
-// Ended tells every process, this one included, that an operation has ended. It does not wait and may be lost: whoever
-// listens reads the log as well.
-func (b *Bus) Ended(operation uuid.UUID) error {
-	return b.nc.Publish(events.ProgressSubject(operation), nil)
+// tellUpTo bounds the message that an operation has ended, in bytes: what is longer is told without its events.
+const tellUpTo = 64 << 10
+
+// Ended tells every process, this one included, that an operation has ended, with all its events. It does not wait and
+// may be lost: whoever listens reads the log as well.
+func (b *Bus) Ended(operation uuid.UUID, recorded []events.Event) error {
+	data, err := json.Marshal(recorded)
+	if err != nil {
+		return fmt.Errorf("tell that %s has ended: %w", operation, err)
+	}
+	if len(data) > tellUpTo {
+		data = nil
+	}
+	return b.nc.Publish(events.ProgressSubject(operation), data)
 }
 
-// Ending returns a channel that gets a value when somebody tells that an operation has ended. Call stop when done with
-// it.
-func (b *Bus) Ending(operation uuid.UUID) (ended <-chan struct{}, stop func()) {
-	c := make(chan struct{}, 1)
+// Ending returns a channel that gets the events of an operation when somebody tells that it has ended; none if they
+// are too long to be told. Call stop when done with it.
+func (b *Bus) Ending(operation uuid.UUID) (ended <-chan []events.Event, stop func()) {
+	c := make(chan []events.Event, 1)
 	b.endingMu.Lock()
 	defer b.endingMu.Unlock()
 	b.ending[operation] = append(b.ending[operation], c)
 	return c, func() {
 		b.endingMu.Lock()
 		defer b.endingMu.Unlock()
-		rest := slices.DeleteFunc(b.ending[operation], func(o chan struct{}) bool { return o == c })
+		rest := slices.DeleteFunc(b.ending[operation], func(o chan []events.Event) bool { return o == c })
 		if b.ending[operation] = rest; len(rest) == 0 {
 			delete(b.ending, operation)
 		}
@@ -41,9 +53,18 @@ func (b *Bus) ended(m *nats.Msg) {
 	}
 	b.endingMu.Lock()
 	defer b.endingMu.Unlock()
+	if len(b.ending[operation]) == 0 {
+		return
+	}
+	var recorded []events.Event
+	if len(m.Data) > 0 {
+		if err := json.Unmarshal(m.Data, &recorded); err != nil {
+			b.Log.Error("the end of an operation that cannot be read", "operation", operation, "err", err)
+		}
+	}
 	for _, c := range b.ending[operation] {
 		select {
-		case c <- struct{}{}:
+		case c <- recorded:
 		default: // it was told before
 		}
 	}

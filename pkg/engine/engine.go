@@ -31,7 +31,7 @@ var ErrAgain = errors.New("try again")
 type Bus interface {
 	Publish(ctx context.Context, cmd events.Command, attempt int) error
 	Consume(ctx context.Context, from []events.Address, handle bus.Handler) error
-	Ended(operation uuid.UUID) error
+	Ended(operation uuid.UUID, recorded []events.Event) error
 }
 
 // Options of an engine.

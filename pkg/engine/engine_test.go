@@ -206,7 +206,7 @@ func (w *wire) Publish(_ context.Context, cmd events.Command, _ int) error {
 	return nil
 }
 
-func (w *wire) Ended(uuid.UUID) error { return nil }
+func (w *wire) Ended(uuid.UUID, []events.Event) error { return nil }
 
 func (w *wire) Consume(ctx context.Context, from []events.Address, handle bus.Handler) error {
 	a, b := w.channel(from[0]), w.channel(from[1])

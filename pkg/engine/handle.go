@@ -208,7 +208,7 @@ func (u *unit[S]) commit(ctx context.Context, e *Engine, r eventstore.Result) {
 		o.history = o.history.After(r)
 		if o.state.Ended {
 			e.recent.forget(o.history.Stream)
-			if err := e.Bus.Ended(o.state.ID); err != nil { // who waits for it finds out a little later
+			if err := e.Bus.Ended(o.state.ID, o.history.Events); err != nil { // who waits for it finds out a little later
 				e.Log.Warn("tell that an operation has ended", "operation", o.state.ID, "err", err)
 			}
 		} else {

@@ -36,7 +36,7 @@ type Resource struct {
 	NameScope string
 	Codec     *Codec
 	// Apply folds one event into a view, both as the JSON that the API returns. A nil view is of an object that does
-	// not exist yet. deleted says that the object ended with this event.
+	// not exist yet. deleted says that the object ended with this event. It is not needed where Begin is.
 	Apply func(view json.RawMessage, e Event) (next json.RawMessage, deleted bool, err error)
 	// Begin is nil, or does what Apply does for many events of one object without a round trip through JSON for each.
 	Begin func(view json.RawMessage) (Fold, error)

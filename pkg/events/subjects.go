@@ -59,7 +59,7 @@ func RPCSubject(domain string, node uuid.UUID, method string) string {
 	return fmt.Sprintf("horcrux.v1.rpc.%s.%s.%s", domain, node, method)
 }
 
-// ProgressSubject says, without payload, that an operation has ended.
+// ProgressSubject says that an operation has ended; the payload is its events as JSON, if they are not too long.
 func ProgressSubject(operation uuid.UUID) string { return progressPrefix + operation.String() }
 
 // AllProgress is the subject of every operation's progress.

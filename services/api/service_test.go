@@ -42,7 +42,7 @@ func (nobody) Ask(context.Context, events.Command) (bus.Decision, error) {
 	return bus.Decision{}, bus.ErrNoDecision
 }
 
-func (nobody) Ending(uuid.UUID) (<-chan struct{}, func()) { return nil, func() {} }
+func (nobody) Ending(uuid.UUID) (<-chan []events.Event, func()) { return nil, func() {} }
 
 func options(t *testing.T, dir string) api.Options {
 	pool, err := pgxpool.New(t.Context(), pgtest.Database(t))

@@ -50,7 +50,7 @@ func (c *commands) Publish(_ context.Context, cmd events.Command, _ int) error {
 	return nil
 }
 
-func (c *commands) Ended(uuid.UUID) error { return nil }
+func (c *commands) Ended(uuid.UUID, []events.Event) error { return nil }
 
 func (c *commands) Consume(ctx context.Context, _ []events.Address, handle bus.Handler) error {
 	for {

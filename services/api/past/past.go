@@ -65,7 +65,7 @@ func (r Reader) At(ctx context.Context, res *events.Resource, id uuid.UUID, poin
 	if err != nil {
 		return Object{}, err
 	}
-	return fold(res, id, history, point)
+	return Fold(res, id, history, point)
 }
 
 // known fails for a position of an era that the log does not know.
@@ -85,7 +85,8 @@ func (r Reader) load(ctx context.Context, res *events.Resource, id uuid.UUID) ([
 	return h[0].Events, nil
 }
 
-func fold(res *events.Resource, id uuid.UUID, history []events.Event, point Point) (Object, error) {
+// Fold makes an object of its events up to a point.
+func Fold(res *events.Resource, id uuid.UUID, history []events.Event, point Point) (Object, error) {
 	o := Object{ID: id}
 	f, err := res.Fold(nil)
 	if err != nil {

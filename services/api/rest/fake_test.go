@@ -99,7 +99,7 @@ func (s *service) Ask(ctx context.Context, cmd events.Command) (bus.Decision, er
 }
 
 // Ending implements submit.Bus: nothing is told, and the read model has to do.
-func (s *service) Ending(uuid.UUID) (<-chan struct{}, func()) { return nil, func() {} }
+func (s *service) Ending(uuid.UUID) (<-chan []events.Event, func()) { return nil, func() {} }
 
 func (s *service) decide(ctx context.Context, cmd events.Command) (bus.Decision, error) {
 	op := events.NewStream(operation.Kind, cmd.Meta.Operation)

@@ -18,21 +18,39 @@ import (
 // Operations describes operations as a resource like any other: listed, shown as they were, with a history.
 var Operations = &events.Resource{
 	Kind: operation.Kind, Collection: "operations", Codec: operation.Codec,
-	Apply: func(view json.RawMessage, e events.Event) (json.RawMessage, bool, error) {
-		var v operation.View
-		if view != nil {
-			if err := json.Unmarshal(view, &v); err != nil {
-				return nil, false, fmt.Errorf("view of %s: %w", e.Stream, err)
+	Begin: func(doc json.RawMessage) (events.Fold, error) {
+		f := &view{any: doc != nil}
+		if doc != nil {
+			if err := json.Unmarshal(doc, &f.View); err != nil {
+				return nil, fmt.Errorf("view of an operation: %w", err)
 			}
 		}
-		v, err := operation.Apply(v, e)
-		if err != nil {
-			return nil, false, err
-		}
-		next, err := json.Marshal(v)
-		return next, false, err
+		return f, nil
 	},
 	Filters: []string{"type", "state", "actor", "resource", "resource_id"},
+}
+
+// view is the view of an operation in the making.
+type view struct {
+	operation.View
+	any bool // it has an event
+}
+
+// Apply implements events.Fold: an operation is never deleted.
+func (f *view) Apply(e events.Event) (deleted bool, err error) {
+	next, err := operation.Apply(f.View, e)
+	if err == nil {
+		f.View, f.any = next, true
+	}
+	return false, err
+}
+
+// Doc implements events.Fold.
+func (f *view) Doc() (json.RawMessage, error) {
+	if !f.any {
+		return nil, nil
+	}
+	return json.Marshal(f.View)
 }
 
 // Cancel asks the owner of an operation to stop it and take back what it did. It makes no operation of its own: the
@@ -53,12 +71,16 @@ func (s *Submitter) cancel(ctx context.Context, r Request, id uuid.UUID, resourc
 			return s.answer(ctx, id, events.Position{}, r.Wait)
 		}
 	}
-	doc, v, err := s.load(ctx, id)
+	op, _, err := s.look(ctx, id)
 	if err != nil {
 		return Operation{}, err
 	}
-	if doc == nil {
+	if op.Doc == nil {
 		return Operation{}, problem.New(problem.NotFound, "there is no operation %s", id)
+	}
+	var v operation.View
+	if err := json.Unmarshal(op.Doc, &v); err != nil {
+		return Operation{}, err
 	}
 	refused := func(detail string) (Operation, error) {
 		p := problem.New(problem.InvalidState, "%s", detail)

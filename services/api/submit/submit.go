@@ -30,8 +30,9 @@ import (
 type Bus interface {
 	// Ask publishes a command that is recorded and waits for its decision. Any error means that there is none yet.
 	Ask(ctx context.Context, cmd events.Command) (bus.Decision, error)
-	// Ending returns a channel that gets a value when an operation has ended, unless the message is lost.
-	Ending(operation uuid.UUID) (ended <-chan struct{}, stop func())
+	// Ending returns a channel that gets the events of an operation, or none, when it has ended, unless the message
+	// is lost.
+	Ending(operation uuid.UUID) (ended <-chan []events.Event, stop func())
 }
 
 // Options of a Submitter. All are needed but the last three.
@@ -283,16 +284,6 @@ func (s *Submitter) answer(ctx context.Context, id uuid.UUID, known events.Posit
 	return s.Ended(ctx, id, wait)
 }
 
-// load folds an operation from its events.
-func (s *Submitter) load(ctx context.Context, id uuid.UUID) (json.RawMessage, operation.View, error) {
-	var v operation.View
-	o, err := past.Reader{Store: s.Store}.At(ctx, Operations, id, past.Point{})
-	if err == nil && o.Doc != nil {
-		err = json.Unmarshal(o.Doc, &v)
-	}
-	return o.Doc, v, err
-}
-
 // Ended waits for the end of an operation. When the time has run out it is the operation as it is.
 func (s *Submitter) Ended(ctx context.Context, id uuid.UUID, wait time.Duration) (Operation, error) {
 	end := s.watch(id)
@@ -304,7 +295,7 @@ func (s *Submitter) Ended(ctx context.Context, id uuid.UUID, wait time.Duration)
 // moment later.
 type end struct {
 	id    uuid.UUID
-	told  <-chan struct{}
+	told  <-chan []events.Event
 	watch *readmodel.Watch
 	close func()
 }
@@ -329,7 +320,10 @@ func (s *Submitter) ended(ctx context.Context, end *end, fresh bool, wait time.D
 			}
 		}
 		select {
-		case <-end.told:
+		case recorded := <-end.told:
+			if op, ended, err := fold(end.id, recorded); ended || err != nil {
+				return op, err
+			}
 		case <-changed:
 		case <-ctx.Done():
 			op, _, err := s.look(ctx, end.id)
@@ -342,12 +336,24 @@ func (s *Submitter) ended(ctx context.Context, end *end, fresh bool, wait time.D
 func (s *Submitter) look(ctx context.Context, id uuid.UUID) (op Operation, ended bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
 	defer cancel()
-	doc, v, err := s.load(ctx, id)
+	h, err := s.Store.Load(ctx, events.NewStream(operation.Kind, id))
 	if err != nil {
 		return Operation{}, false, err
 	}
-	pos, err := events.ParsePosition(v.Position)
-	return Operation{ID: id, Doc: doc, Position: pos}, v.State.Ended(), err
+	return fold(id, h[0].Events)
+}
+
+// fold makes an operation of its events; Doc is nil where there are none.
+func fold(id uuid.UUID, recorded []events.Event) (op Operation, ended bool, err error) {
+	o, err := past.Fold(Operations, id, recorded, past.Point{})
+	if err != nil || o.Doc == nil {
+		return Operation{ID: id}, false, err
+	}
+	var v operation.View
+	if err := json.Unmarshal(o.Doc, &v); err != nil {
+		return Operation{}, false, err
+	}
+	return Operation{ID: id, Doc: o.Doc, Position: recorded[len(recorded)-1].Position}, v.State.Ended(), nil
 }
 
 // lookTime bounds the look at an operation whose caller no longer waits.
