@@ -70,6 +70,7 @@ CREATE FUNCTION eventstore.append(
 ) LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
+    _n   record;
     _seq bigint;
     _c   jsonb;
     _e   integer;
@@ -120,13 +121,13 @@ BEGIN
         -- The era is read after the heads are written: Rebase holds their table while it opens one.
         era := (SELECT max(r.era) FROM eventstore.eras r);
         tx := pg_current_xact_id();
-        FOR i IN 1 .. cardinality(_ids) LOOP -- as fast as one statement for all, and for few events much faster
+        FOR _n IN SELECT * FROM unnest(_event_streams, _versions, _ids, _types, _schemas, _data, _ats, _prev_hashes, _hashes)
+                    AS n(stream, version, id, type, schema, data, at, prev_hash, hash) LOOP
             INSERT INTO eventstore.events AS v
                    (era, stream, version, id, type, schema, data, meta, at, prev_hash, hash)
-            VALUES (era, _event_streams[i], _versions[i], _ids[i], _types[i], _schemas[i], _data[i], _meta, _ats[i],
-                    _prev_hashes[i], _hashes[i])
+            VALUES (era, _n.stream, _n.version, _n.id, _n.type, _n.schema, _n.data, _meta, _n.at, _n.prev_hash, _n.hash)
             RETURNING v.seq INTO _seq;
-            seqs[i] := _seq;
+            seqs := seqs || _seq;
         END LOOP;
     END IF;
 
