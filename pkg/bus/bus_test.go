@@ -3,6 +3,7 @@ package bus_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -140,4 +141,52 @@ func TestNudges(t *testing.T) {
 		}
 	}
 	eventually(t, "one of them waits", func() bool { return len(nudged) == 1 })
+}
+
+func TestEnding(t *testing.T) {
+	s := bustest.Server(t)
+	here, there := bustest.On(t, s, bus.Options{}), bustest.On(t, s, bus.Options{})
+	op := uuid.New()
+	recorded := []events.Event{{Stream: events.NewStream("operation", op), Version: 1, Type: "operation.requested", Data: []byte(`{"a":1}`)}}
+	told := func(t *testing.T, ended <-chan []events.Event) []events.Event {
+		t.Helper()
+		select {
+		case got := <-ended:
+			return got
+		case <-time.After(5 * time.Second):
+			t.Fatal("not told")
+			return nil
+		}
+	}
+	t.Run("is told to all who wait for it", func(t *testing.T) {
+		first, stop := there.Ending(op)
+		defer stop()
+		second, stopSecond := here.Ending(op)
+		defer stopSecond()
+		other, stopOther := there.Ending(uuid.New())
+		defer stopOther()
+		for range 3 { // more often than anybody takes it
+			if err := here.Ended(op, recorded); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, ended := range []<-chan []events.Event{first, second} {
+			if got := told(t, ended); len(got) != 1 || got[0].Type != "operation.requested" || string(got[0].Data) != `{"a":1}` {
+				t.Errorf("got %+v", got)
+			}
+		}
+		if len(other) != 0 {
+			t.Error("told of another operation")
+		}
+	})
+	t.Run("is told without its events where they are many", func(t *testing.T) {
+		ended, stop := there.Ending(op)
+		defer stop()
+		if err := here.Ended(op, slices.Repeat(recorded, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if got := told(t, ended); got != nil {
+			t.Errorf("got %d events", len(got))
+		}
+	})
 }

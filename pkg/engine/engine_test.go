@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,9 +225,20 @@ func (w *wire) Consume(ctx context.Context, from []events.Address, handle bus.Ha
 	}
 }
 
+// counted counts how often histories are loaded.
+type counted struct {
+	*memory.Store
+	loads atomic.Int64
+}
+
+func (c *counted) Load(ctx context.Context, streams ...events.Stream) ([]eventstore.History, error) {
+	c.loads.Add(1)
+	return c.Store.Load(ctx, streams...)
+}
+
 type bench struct {
 	*testing.T
-	store *memory.Store
+	store *counted
 	wire  *wire
 	world *world
 	node  uuid.UUID
@@ -240,7 +252,7 @@ var errPanic = errors.New("panic")
 
 func newBench(t *testing.T) *bench {
 	b := &bench{
-		T: t, within: time.Minute, store: memory.New(nil), wire: &wire{to: map[events.Address]chan events.Command{}}, node: events.NewID(),
+		T: t, within: time.Minute, store: &counted{Store: memory.New(nil)}, wire: &wire{to: map[events.Address]chan events.Command{}}, node: events.NewID(),
 		world: &world{did: map[string]int{}, fails: map[string]error{}, holds: map[string]chan struct{}{}},
 	}
 	b.run()
@@ -340,7 +352,15 @@ func (b *bench) parts() *engine.Kind[part] {
 }
 
 // ask records an operation as the gateway does and publishes its command.
-func (b *bench) ask(verb string, target uuid.UUID) uuid.UUID {
+func (b *bench) ask(verb string, target uuid.UUID) (op uuid.UUID) {
+	b.Helper()
+	cmd := b.request(verb, target)
+	b.publish(cmd)
+	return cmd.Meta.Operation
+}
+
+// request records an operation and returns its command.
+func (b *bench) request(verb string, target uuid.UUID) events.Command {
 	b.Helper()
 	op := events.NewID()
 	cmd := events.Command{
@@ -348,14 +368,15 @@ func (b *bench) ask(verb string, target uuid.UUID) uuid.UUID {
 		Meta: events.Meta{Actor: "uid:0", Operation: op}, Deadline: time.Now().Add(b.within),
 	}
 	requested := operation.Codec.Encode(operation.Requested{Type: cmd.Type, Command: cmd.ID, Resource: cmd.Stream(), Deadline: cmd.Deadline})
-	if _, err := b.store.Append(context.Background(), eventstore.Append{
+	r, err := b.store.Append(context.Background(), eventstore.Append{
 		Meta: cmd.Meta, Send: []events.Command{cmd},
 		Streams: []eventstore.StreamAppend{{Stream: events.NewStream(operation.Kind, op), Events: []events.Draft{requested}}},
-	}); err != nil {
+	})
+	if err != nil {
 		b.Fatal(err)
 	}
-	b.publish(cmd)
-	return op
+	cmd.Requested = &events.Chained{Event: r.Events[0], Hash: r.Events[0].Hash}
+	return cmd
 }
 
 func (b *bench) publish(cmd events.Command) {
@@ -522,6 +543,53 @@ func TestDecision(t *testing.T) {
 		if n := b.world.count("robot.walk"); n != 2 {
 			t.Fatalf("walked %d times for two operations", n)
 		}
+	})
+}
+
+func TestMemory(t *testing.T) {
+	t.Run("spares loading what was just appended", func(t *testing.T) {
+		b := newBench(t)
+		id := events.NewID()
+		b.until(b.ask("walk", id), operation.StateSucceeded)
+		before := b.store.loads.Load()
+		op := b.ask("walk", id)
+		b.eventually(func() bool { return b.world.count("robot.walk") == 2 }, func() string { return "did not walk again" })
+		if n := b.store.loads.Load() - before; n != 0 {
+			t.Errorf("loaded %d times", n)
+		}
+		b.until(op, operation.StateSucceeded)
+	})
+	t.Run("is no reason to say no", func(t *testing.T) {
+		b := newBench(t)
+		b.world.holds["robot.walk"] = make(chan struct{})
+		id := events.NewID()
+		b.until(b.ask("walk", id), operation.StateRunning)
+		h, err := b.store.Load(context.Background(), events.NewStream("robot", id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.store.Append(context.Background(), eventstore.Append{Streams: []eventstore.StreamAppend{{
+			Stream: h[0].Stream, Head: h[0].Head, Events: []events.Draft{robotCodec.Encode(walked{})}, // by somebody else
+		}}}); err != nil {
+			t.Fatal(err)
+		}
+		op := b.ask("walk", id)
+		b.until(op, operation.StateRunning)
+		close(b.world.holds["robot.walk"])
+		b.until(op, operation.StateSucceeded)
+	})
+	t.Run("of an operation that somebody ended is no reason to go on", func(t *testing.T) {
+		b := newBench(t)
+		cmd := b.request("walk", events.NewID())
+		if err := engine.Expire(context.Background(), b.store, cmd, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		b.publish(cmd)
+		b.until(b.ask("walk", events.NewID()), operation.StateSucceeded) // comes after it
+		if got := b.types(cmd.Stream()); got != "[]" {
+			t.Errorf("the robot has %s", got)
+		}
+		b.until(cmd.Meta.Operation, operation.StateFailed)
 	})
 }
 

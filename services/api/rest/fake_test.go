@@ -79,6 +79,7 @@ type service struct {
 	hold   bool             // accepts, and ends no operation
 	asked  []events.Command
 	effect int // how many commands had one
+	ending map[uuid.UUID]chan []events.Event
 }
 
 func (s *service) set(change func(*service)) {
@@ -87,7 +88,7 @@ func (s *service) set(change func(*service)) {
 	change(s)
 }
 
-// Ask implements submit.Asker.
+// Ask implements submit.Bus.
 func (s *service) Ask(ctx context.Context, cmd events.Command) (bus.Decision, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,8 +99,14 @@ func (s *service) Ask(ctx context.Context, cmd events.Command) (bus.Decision, er
 	return s.decide(ctx, cmd)
 }
 
-// Ending implements submit.Bus: nothing is told, and the read model has to do.
-func (s *service) Ending(uuid.UUID) (<-chan []events.Event, func()) { return nil, func() {} }
+// Ending implements submit.Bus.
+func (s *service) Ending(op uuid.UUID) (<-chan []events.Event, func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := make(chan []events.Event, 1)
+	s.ending[op] = c
+	return c, func() { s.set(func(s *service) { delete(s.ending, op) }) }
+}
 
 func (s *service) decide(ctx context.Context, cmd events.Command) (bus.Decision, error) {
 	op := events.NewStream(operation.Kind, cmd.Meta.Operation)
@@ -140,6 +147,13 @@ func (s *service) decide(ctx context.Context, cmd events.Command) (bus.Decision,
 	}
 	if r.Outcome.Rejection == nil {
 		s.effect++
+	}
+	if c := s.ending[cmd.Meta.Operation]; c != nil && !s.hold && !r.Duplicate {
+		h, err := s.store.Load(ctx, op)
+		if err != nil {
+			return bus.Decision{}, err
+		}
+		c <- h[0].Events
 	}
 	return bus.Decision{Command: cmd.ID, Position: r.Outcome.Position, Rejection: r.Outcome.Rejection}, nil
 }

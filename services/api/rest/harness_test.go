@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,7 @@ import (
 	"horcrux/pkg/events/pool"
 	"horcrux/pkg/events/vm"
 	"horcrux/pkg/events/volume"
+	"horcrux/pkg/eventstore"
 	"horcrux/pkg/eventstore/memory"
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/pgserver/pgtest"
@@ -55,14 +57,28 @@ type world struct {
 	server  *Server
 	http    *httptest.Server
 	images  string
+	log     *gated      // what the read model reads
 	doc     *openapi3.T // against which answers are held, nil for none
+}
+
+// gated is a log that is not read while somebody holds its gate.
+type gated struct {
+	eventstore.Reader
+	gate sync.RWMutex
+}
+
+func (g *gated) Read(ctx context.Context, after events.Position, o eventstore.ReadOptions) (eventstore.Page, error) {
+	g.gate.RLock()
+	defer g.gate.RUnlock()
+	return g.Reader.Read(ctx, after, o)
 }
 
 // newWorld serves the contract, or with widgets that of the second domain.
 func newWorld(t *testing.T, change ...func(*Options)) *world {
 	t.Helper()
 	w := &world{t: t, store: memory.New(nil), images: t.TempDir(), doc: loadDocument(t)}
-	w.service = &service{t: t, store: w.store, node: events.NewID()}
+	w.log = &gated{Reader: w.store}
+	w.service = &service{t: t, store: w.store, node: events.NewID(), ending: map[uuid.UUID]chan []events.Event{}}
 	pgpool, err := pgxpool.New(t.Context(), pgtest.Database(t))
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +87,7 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 	log := slog.New(slog.DiscardHandler)
 	resources := []*events.Resource{&vm.Resource, &pool.Resource, &volume.Resource, widgetResource}
 	w.model, err = readmodel.Open(t.Context(), readmodel.Options{
-		Pool: pgpool, Reader: w.store, Resources: append([]*events.Resource{submit.Operations}, resources...), Wake: w.store.Nudged(), Log: log,
+		Pool: pgpool, Reader: w.log, Resources: append([]*events.Resource{submit.Operations}, resources...), Wake: w.store.Nudged(), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,32 @@ func TestOperation(t *testing.T) {
 			t.Errorf("%+v", op)
 		}
 		w.get("/api/widgets/b").is(200) // at once: the read model has it
+	})
+	t.Run("ShownAsTold", func(t *testing.T) { // no GET shows less than an answer told
+		w.log.gate.Lock()
+		open := sync.OnceFunc(w.log.gate.Unlock)
+		defer open()
+		if op := w.makeWidget("told", "red"); op.State != operation.StateSucceeded {
+			t.Errorf("%+v", op)
+		}
+		shown := make(chan int, 1)
+		go func() { shown <- w.get("/api/widgets/told").Status }()
+		select {
+		case code := <-shown:
+			t.Errorf("answered %d before the read model could know", code)
+		case <-time.After(100 * time.Millisecond):
+			open()
+			if code := <-shown; code != 200 {
+				t.Errorf("answered %d", code)
+			}
+		}
+	})
+	t.Run("ShownAsItIsWhereTheReadModelIsHeldUp", func(t *testing.T) {
+		w.log.gate.Lock()
+		defer w.log.gate.Unlock()
+		w.makeWidget("late", "red")
+		w.get("/api/widgets/late").is(404)
+		w.get("/api/widgets").is(200)
 	})
 	t.Run("WaitedInVain", func(t *testing.T) {
 		w.service.set(func(s *service) { s.hold = true })
