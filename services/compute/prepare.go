@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,6 +81,9 @@ func (s *Service) prepareCreate(ctx context.Context, cmd events.Command, decoded
 		d.VolumeName = fmt.Sprintf("vm-%s-disk-%d", cmd.Target, i)
 		s.file(at+"image", &d.Image, refuse)
 	}
+	if err := s.networks(ctx, c.Spec.Networks, refuse); err != nil {
+		return nil, err
+	}
 	s.file("boot.kernel", &c.Spec.Boot.Kernel, refuse)
 	s.file("boot.initrd", &c.Spec.Boot.Initrd, refuse)
 	s.file("boot.iso", &c.Spec.Boot.ISO, refuse)
@@ -100,6 +104,26 @@ func built(spec wire.Spec) error {
 		p := problem.New(problem.NotImplemented, "firmware %s is not written yet", spec.Firmware)
 		p.Fields = []problem.Field{{Field: "firmware", Detail: "must be bios"}}
 		return p
+	}
+	return nil
+}
+
+// networks checks that the hypervisor has the networks of NICs.
+func (s *Service) networks(ctx context.Context, nics []wire.NIC, refuse func(field, format string, args ...any)) error {
+	if len(nics) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, infoTime)
+	defer cancel()
+	names, err := s.Driver.Networks(ctx)
+	if err != nil {
+		s.Log.Warn("ask the hypervisor for its networks", "err", err)
+		return unavailable()
+	}
+	for i, n := range nics {
+		if !slices.Contains(names, n.Network) {
+			refuse(fmt.Sprintf("networks[%d].network", i), "the node has no network %q; an empty list of networks makes a machine without", n.Network)
+		}
 	}
 	return nil
 }

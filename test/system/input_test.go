@@ -87,6 +87,7 @@ func TestBadInput(t *testing.T) {
 	refuse("an initrd without a kernel", with(`"boot":{"initrd":"%s/text"}`, images), invalid, "boot.initrd")
 	refuse("a command line without a kernel", with(`"boot":{"cmdline":"quiet"}`), invalid, "boot.cmdline")
 	refuse("two disks first", with(`"disks":[{"size_gb":1,"boot_order":1},{"size_gb":1,"boot_order":1}]`), invalid, "disks[1].boot_order")
+	refuse("an unknown network", with(`"networks":[{"network":"nowhere"}]`), invalid, "networks[0].network")
 	refuse("two NICs alike", with(`"networks":[{"mac":"02:00:00:00:00:01"},{"mac":"02:00:00:00:00:01"}]`), invalid, "networks[1].mac")
 	for name, path := range map[string]string{
 		"outside": secret, "traversal": images + "/../secret", "traversal to nowhere": images + "/../../../../none", "link": images + "/link",

@@ -118,6 +118,8 @@ type Info struct {
 type Driver interface {
 	// Info fails with ErrUnavailable while the hypervisor does not answer.
 	Info(ctx context.Context) (Info, error)
+	// Networks are the names that NIC.Network may have: networks that a guest can be on now.
+	Networks(ctx context.Context) ([]string, error)
 
 	// Define makes the domain known, off, under Spec.ID. A domain of the same id is replaced when it is off and
 	// carries our mark; ErrAlreadyExists when another domain has the name, ErrInvalid when the hypervisor refuses.

@@ -48,6 +48,9 @@ type Harness struct {
 	// Burst is how many starts and stops a case about many changes makes. 0 means 3.
 	Burst int
 
+	// Networks are those that a guest can be on.
+	Networks []string
+
 	// Break makes the hypervisor unavailable until restore is called.
 	Break func(t *testing.T) (restore func())
 	// Hang makes the hypervisor silent until restore is called.
@@ -73,6 +76,7 @@ func Run(t *testing.T, h Harness) {
 		run  func(*suite)
 	}{
 		{"Info", (*suite).info},
+		{"Networks", (*suite).networks},
 		{"Define", (*suite).define},
 		{"Undefine", (*suite).undefine},
 		{"Start", (*suite).start},

@@ -21,6 +21,16 @@ func (s *suite) info() {
 	})
 }
 
+func (s *suite) networks() {
+	s.cas("OK", func(c *cas) {
+		names, err := c.d.Networks(c.ctx())
+		c.ok(err)
+		if !slices.Equal(names, c.h.Networks) {
+			c.Errorf("networks are %q, want %q", names, c.h.Networks)
+		}
+	})
+}
+
 func (s *suite) define() {
 	s.cas("OK", func(c *cas) {
 		spec := c.spec()

@@ -31,6 +31,14 @@ func (d *Driver) Info(ctx context.Context) (hypervisor.Info, error) {
 	return d.h.info, nil
 }
 
+// Networks implements hypervisor.Driver: there is one, default.
+func (d *Driver) Networks(ctx context.Context) ([]string, error) {
+	if err := d.do(ctx, "Networks", uuid.Nil, false, func() error { return nil }); err != nil {
+		return nil, err
+	}
+	return []string{"default"}, nil
+}
+
 // Define implements hypervisor.Driver.
 func (d *Driver) Define(ctx context.Context, spec hypervisor.Spec) (out hypervisor.Domain, err error) {
 	h := d.h

@@ -22,7 +22,7 @@ func TestConformance(t *testing.T) {
 	h := fake.New()
 	drivertest.Run(t, drivertest.Harness{
 		Open:  func(*testing.T) hypervisor.Driver { return h.Driver() },
-		Burst: 1000,
+		Burst: 1000, Networks: []string{"default"},
 		Break: func(*testing.T) func() {
 			h.SetAvailable(false)
 			return func() { h.SetAvailable(true) }

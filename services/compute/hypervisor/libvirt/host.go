@@ -5,6 +5,7 @@ package libvirt
 import (
 	"context"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -70,6 +71,26 @@ func ofQEMU(l *golibvirt.Libvirt, info *hypervisor.Info) error {
 		info.Accelerators = append(info.Accelerators, a)
 	}
 	return nil
+}
+
+// Networks implements hypervisor.Driver: those that are active. A daemon without a network driver has none.
+func (d *Driver) Networks(ctx context.Context) ([]string, error) {
+	const all = 1 // any number but 0: the list itself, and not only its length
+	names, err := call(ctx, d, look, func(l *golibvirt.Libvirt) ([]string, error) {
+		found, _, err := l.ConnectListAllNetworks(all, golibvirt.ConnectListNetworksActive)
+		names := make([]string, len(found))
+		for i, n := range found {
+			names[i] = n.Name
+		}
+		return names, err
+	})
+	if errors.Is(err, hypervisor.ErrUnsupported) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("networks: %w", err)
+	}
+	return names, nil
 }
 
 // Info implements hypervisor.Driver.

@@ -147,6 +147,7 @@ func TestConformanceOnTheTestDriver(t *testing.T) {
 	drivertest.Run(t, drivertest.Harness{
 		Open:        func(t *testing.T) hypervisor.Driver { return open(t, "test:///default?socket="+p.path) },
 		Burst:       200,
+		Networks:    []string{"default"},
 		Break:       p.breakOff,
 		Hang:        p.hang,
 		Foreign:     foreign(l, "test", "i686"),

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -136,6 +137,9 @@ func TestNetworks(t *testing.T) {
 			}
 			bridges = append(bridges, bridge(t, d))
 			drv := driver(t, d.URI())
+			if names, err := drv.Networks(t.Context()); err != nil || !slices.Equal(names, []string{"default"}) {
+				t.Errorf("networks are %q, %v", names, err)
+			}
 			id := run(t, drv, hypervisor.NIC{Network: "default", Model: "virtio"})
 			sees(t, drv, id, hypervisor.Running)
 			if err := drv.Destroy(t.Context(), id); err != nil {
