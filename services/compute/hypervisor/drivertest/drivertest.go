@@ -4,6 +4,7 @@ package drivertest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -61,6 +62,10 @@ type Harness struct {
 	Description func(t *testing.T, id uuid.UUID) string
 	// Crash ends a running guest by other means than the driver.
 	Crash func(t *testing.T, id uuid.UUID)
+	// Died says how the hypervisor itself ended since it was last asked, though nobody ended it, once it is back; ""
+	// if it did not. A case that it takes with it says nothing about the driver, and is skipped, visibly. nil for a
+	// hypervisor that does not die.
+	Died func() string
 }
 
 // Run runs the suite.
@@ -116,15 +121,64 @@ func (s *suite) cas(name string, run func(c *cas), needs ...Capability) {
 				t.Errorf("close: %v", err)
 			}
 		})
-		run(&cas{T: t, h: s.h, d: d})
+		c := &cas{T: t, h: s.h, d: d}
+		run(c)
+		if c.died {
+			t.Skip("the hypervisor died under the case")
+		}
 	})
 }
 
 // cas is one case: a driver and what it needs to be short.
 type cas struct {
 	*testing.T
-	h Harness
-	d hypervisor.Driver
+	h    Harness
+	d    hypervisor.Driver
+	died bool // the hypervisor, under the case
+}
+
+// excused says that a failure is the hypervisor's, which died.
+func (c *cas) excused(failure string) bool {
+	c.Helper()
+	if !c.died && c.h.Died != nil {
+		if how := c.h.Died(); how != "" {
+			c.died = true
+			c.Logf("the hypervisor died under the case: %s", how)
+		}
+	}
+	if c.died {
+		c.Log(failure)
+	}
+	return c.died
+}
+
+// Errorf hides that of testing.T.
+func (c *cas) Errorf(format string, args ...any) {
+	c.Helper()
+	if !c.excused(fmt.Sprintf(format, args...)) {
+		c.T.Errorf(format, args...)
+	}
+}
+
+// Error hides that of testing.T.
+func (c *cas) Error(args ...any) {
+	c.Helper()
+	c.Errorf("%s", fmt.Sprint(args...))
+}
+
+// Fatalf hides that of testing.T.
+func (c *cas) Fatalf(format string, args ...any) {
+	c.Helper()
+	if c.excused(fmt.Sprintf(format, args...)) {
+		c.SkipNow()
+	}
+	c.T.Fatalf(format, args...)
+}
+
+// Fatal hides that of testing.T.
+func (c *cas) Fatal(args ...any) {
+	c.Helper()
+	c.Fatalf("%s", fmt.Sprint(args...))
 }
 
 // ctx ends when a call has taken longer than it may.

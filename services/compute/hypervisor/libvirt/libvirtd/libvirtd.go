@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,6 +65,7 @@ type Daemon struct {
 	mu         sync.Mutex
 	process    *process
 	networkErr error
+	deaths     []string
 }
 
 // Start adopts the live daemon of this folder, or starts one, and returns when it answers. The ctx bounds only the
@@ -160,6 +162,13 @@ func (d *Daemon) PID() int {
 	return d.process.pid
 }
 
+// Deaths says how the daemon ended each time that it ended by itself; "unknown" of one that was adopted.
+func (d *Daemon) Deaths() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.deaths)
+}
+
 // Network is nil when the network `default` is there, otherwise why it is not.
 func (d *Daemon) Network() error {
 	d.mu.Lock()
@@ -237,13 +246,11 @@ func (d *Daemon) supervise(ctx context.Context) {
 		if d.process != nil && !d.process.wait(ctx) || ctx.Err() != nil {
 			return
 		}
-		d.mu.Lock()
-		d.process = nil
-		d.mu.Unlock()
+		how := d.died()
 		if time.Since(began) > most {
 			pause = least
 		}
-		d.log.Error("libvirtd ended, it will be started again", "after", pause)
+		d.log.Error("libvirtd ended, it will be started again", "how", how, "after", pause)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -255,4 +262,17 @@ func (d *Daemon) supervise(ctx context.Context) {
 		}
 		d.network(ctx)
 	}
+}
+
+// died takes in that the process has ended, if there was one, and says how.
+func (d *Daemon) died() (how string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.process == nil {
+		return "it did not start"
+	}
+	how, d.process = d.process.how, nil
+	const remembered = 10
+	d.deaths = append(d.deaths[max(0, len(d.deaths)-remembered+1):], how)
+	return how
 }

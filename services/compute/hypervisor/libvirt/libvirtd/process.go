@@ -25,6 +25,7 @@ type process struct {
 	handle *os.File
 	reap   func() // nil if it is not our child
 	once   sync.Once
+	how    string // it ended, known of a child after reap
 }
 
 func hold(pid int, cmd *exec.Cmd) (*process, error) {
@@ -32,9 +33,14 @@ func hold(pid int, cmd *exec.Cmd) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open process %d: %w", pid, err)
 	}
-	p := &process{pid: pid, handle: os.NewFile(uintptr(fd), "pidfd")}
+	p := &process{pid: pid, handle: os.NewFile(uintptr(fd), "pidfd"), how: "unknown"}
 	if cmd != nil {
-		p.reap = func() { p.once.Do(func() { _ = cmd.Wait() }) } // how it ended is in its log
+		p.reap = func() {
+			p.once.Do(func() {
+				_ = cmd.Wait() // what it says is in the state
+				p.how = cmd.ProcessState.String()
+			})
+		}
 	}
 	return p, nil
 }
