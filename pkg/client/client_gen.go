@@ -291,7 +291,7 @@ type ClientInterface interface {
 
 	// ShutdownVMWithBody Ask the guest to power off
 	//
-	// Fails when the guest has not powered off within `timeout_s`, or by the operation's deadline; the guest then goes on running.
+	// Fails when the guest has not powered off within `timeout_s`; it then goes on running.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -300,7 +300,7 @@ type ClientInterface interface {
 
 	// ShutdownVM Ask the guest to power off
 	//
-	// Fails when the guest has not powered off within `timeout_s`, or by the operation's deadline; the guest then goes on running.
+	// Fails when the guest has not powered off within `timeout_s`; it then goes on running.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -875,7 +875,7 @@ func (c *API) RevertVM(ctx context.Context, id ID, params *RevertVMParams, body 
 
 // ShutdownVMWithBody Ask the guest to power off
 //
-// Fails when the guest has not powered off within `timeout_s`, or by the operation's deadline; the guest then goes on running.
+// Fails when the guest has not powered off within `timeout_s`; it then goes on running.
 //
 // Takes any type of body and a specified content type.
 //
@@ -894,7 +894,7 @@ func (c *API) ShutdownVMWithBody(ctx context.Context, id ID, params *ShutdownVMP
 
 // ShutdownVM Ask the guest to power off
 //
-// Fails when the guest has not powered off within `timeout_s`, or by the operation's deadline; the guest then goes on running.
+// Fails when the guest has not powered off within `timeout_s`; it then goes on running.
 //
 // Takes a body of the `application/json` content type.
 //

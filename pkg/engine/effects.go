@@ -104,15 +104,51 @@ func (x *effects) launch(stream events.Stream, w *waiting) {
 }
 
 // attempt runs do in one of the slots, false when ctx ended first.
-func (x *effects) attempt(ctx context.Context, do func()) bool {
-	select {
-	case x.slots <- struct{}{}:
-		defer func() { <-x.slots }()
-		do()
-		return true
-	case <-ctx.Done():
+func (x *effects) attempt(ctx context.Context, do func(context.Context)) bool {
+	s := &slot{of: x.slots}
+	if !s.take(ctx) {
 		return false
 	}
+	defer s.give()
+	do(context.WithValue(ctx, slotKey{}, s))
+	return true
+}
+
+// slot is an attempt's place among those that run at once.
+type slot struct {
+	of   chan struct{}
+	held bool
+}
+
+type slotKey struct{}
+
+func (s *slot) take(ctx context.Context) bool {
+	select {
+	case s.of <- struct{}{}:
+		s.held = true
+	case <-ctx.Done():
+	}
+	return s.held
+}
+
+func (s *slot) give() {
+	if s.held {
+		s.held = false
+		<-s.of
+	}
+}
+
+// Pause is for an effect that waits for something in the world, such as a guest that powers off: others run meanwhile
+// in its place. It fails when ctx ends, which has to be the one that Perform was given or made of it.
+func Pause(ctx context.Context, d time.Duration) error {
+	if s, ok := ctx.Value(slotKey{}).(*slot); ok {
+		s.give()
+		defer s.take(ctx)
+	}
+	if !sleep(ctx, d) {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // schedule runs the effect that a state waits for. known are the histories of the object and, where it is this
@@ -168,7 +204,7 @@ func (k *Kind[S]) perform(ctx context.Context, e *Engine, known []eventstore.His
 	for pause := e.Backoff; ; pause = min(2*pause, 64*e.Backoff) {
 		var fact any
 		var err error
-		if !e.effects.attempt(ctx, func() { fact, err = k.try(ctx, e, stream, s, i) }) || ctx.Err() != nil {
+		if !e.effects.attempt(ctx, func(ctx context.Context) { fact, err = k.try(ctx, e, stream, s, i) }) || ctx.Err() != nil {
 			return
 		}
 		if err == nil {

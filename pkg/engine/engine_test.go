@@ -149,6 +149,29 @@ type world struct {
 	did   map[string]int
 	fails map[string]error
 	holds map[string]chan struct{} // an effect waits for its channel
+	waits bool                     // walking pauses until that is over
+}
+
+func (w *world) stopWaiting() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waits = false
+}
+
+// wait pauses for as long as it has to.
+func (w *world) wait(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		waits := w.waits
+		w.did["wait"]++
+		w.mu.Unlock()
+		if !waits {
+			return nil
+		}
+		if err := engine.Pause(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 func (w *world) do(ctx context.Context, what string) error {
@@ -245,6 +268,7 @@ type bench struct {
 	stop  func()
 
 	within time.Duration // deadline of what is asked
+	slots  int           // for effects
 }
 
 // errPanic makes an effect panic.
@@ -266,7 +290,7 @@ func (b *bench) run() {
 	var wg sync.WaitGroup
 	for _, domain := range []string{"robots", "parts"} {
 		e := engine.New(engine.Options{
-			Domain: domain, Node: b.node, Store: b.store, Bus: b.wire, Log: slog.New(slog.DiscardHandler), Backoff: time.Millisecond,
+			Domain: domain, Node: b.node, Store: b.store, Bus: b.wire, Log: slog.New(slog.DiscardHandler), Backoff: time.Millisecond, Effects: b.slots,
 		})
 		if domain == "robots" {
 			engine.Register(e, b.robots())
@@ -288,6 +312,11 @@ func (b *bench) robots() *engine.Kind[robot] {
 	return &engine.Kind[robot]{
 		Codec: robotCodec, Decider: robotDecider, Intent: func(r robot) *events.Intent { return r.Intent },
 		Perform: func(ctx context.Context, _ uuid.UUID, r robot) (any, error) {
+			if r.Intent.Type == "robot.walk" {
+				if err := b.world.wait(ctx); err != nil {
+					return nil, err
+				}
+			}
 			return fact{}, b.world.do(ctx, r.Intent.Type)
 		},
 		Failed: func(_ context.Context, _ uuid.UUID, _ robot, p *problem.Problem) any { return fact{p} },
@@ -475,6 +504,18 @@ func TestEffect(t *testing.T) {
 		if v := b.until(b.ask("walk", events.NewID()), operation.StateFailed); v.Error.Code != problem.DeadlineExceeded {
 			t.Fatalf("%+v", v.Error)
 		}
+	})
+	t.Run("that waits leaves its place to others", func(t *testing.T) {
+		b := newBench(t)
+		b.stop()
+		b.slots, b.world.waits = 1, true
+		b.run()
+		first := b.ask("walk", events.NewID())
+		b.until(first, operation.StateRunning)
+		b.eventually(func() bool { return b.world.count("wait") > 0 }, func() string { return "does not wait" })
+		b.until(b.ask("halt", events.NewID()), operation.StateSucceeded)
+		b.world.stopWaiting()
+		b.until(first, operation.StateSucceeded)
 	})
 	t.Run("is taken up after a restart", func(t *testing.T) {
 		b := newBench(t)

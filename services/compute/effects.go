@@ -84,8 +84,6 @@ func (s *Service) shutdown(ctx context.Context, id uuid.UUID, m vm.Machine) (any
 		limit = time.Duration(m.TimeoutS) * time.Second
 	}
 	end, ask := s.Clock().Add(limit), time.Time{}
-	look := time.NewTicker(shutdownLook)
-	defer look.Stop()
 	for {
 		now := s.Clock()
 		d, err := s.domain(ctx, id)
@@ -102,10 +100,8 @@ func (s *Service) shutdown(ctx context.Context, id uuid.UUID, m vm.Machine) (any
 				return nil, driverError(err)
 			}
 		}
-		select {
-		case <-look.C:
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := engine.Pause(ctx, shutdownLook); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -15,6 +16,7 @@ import (
 	"horcrux/pkg/events/vm"
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
+	"horcrux/services/api/submit"
 )
 
 // ListVMs implements StrictServerInterface, as the methods below do.
@@ -55,23 +57,24 @@ func (s *Server) StopVM(ctx context.Context, r StopVMRequestObject) (StopVMRespo
 	if or(r.Params.Force, true) {
 		return s.command(ctx, named(&vm.Resource, r.ID), "stop", vm.StopData{Force: true})
 	}
-	return s.command(ctx, named(&vm.Resource, r.ID), "shutdown", shutdown(r.Body))
+	return s.shutdown(ctx, r.ID, r.Body)
 }
 
 func (s *Server) ShutdownVM(ctx context.Context, r ShutdownVMRequestObject) (ShutdownVMResponseObject, error) {
-	return s.command(ctx, named(&vm.Resource, r.ID), "shutdown", shutdown(r.Body))
+	return s.shutdown(ctx, r.ID, r.Body)
 }
 
 func (s *Server) RevertVM(ctx context.Context, r RevertVMRequestObject) (RevertVMResponseObject, error) {
 	return s.revert(ctx, named(&vm.Resource, r.ID), r.Body.To)
 }
 
-func shutdown(b *openapi.VMShutdown) vm.StopData {
-	d := vm.StopData{TimeoutS: 120}
-	if b != nil {
-		d.TimeoutS = or(b.TimeoutS, d.TimeoutS)
-	}
-	return d
+func (s *Server) shutdown(ctx context.Context, id string, b *openapi.VMShutdown) (answer, error) {
+	timeout := or(or(b, openapi.VMShutdown{}).TimeoutS, 120)
+	return s.do(ctx, func(ctx context.Context) (submit.Intent, error) {
+		want, err := s.intent(ctx, named(&vm.Resource, id), "shutdown", vm.StopData{TimeoutS: timeout})
+		want.Takes = time.Duration(timeout) * time.Second
+		return want, err
+	})
 }
 
 // or is what a pointer points to, or a default.

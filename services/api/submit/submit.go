@@ -95,6 +95,7 @@ type Intent struct {
 	Type       string // of the command: "vm.start"
 	Data       any    // of the command, nil for none
 	IfVersion  *int64
+	Takes      time.Duration // what it may take besides the time that every operation has
 }
 
 // Operation is what became of a call.
@@ -205,7 +206,7 @@ func (s *Submitter) first(ctx context.Context, r Request, key *eventstore.Idempo
 	}
 	cmd := events.Command{
 		ID: commandOf(id), To: events.Address{Domain: want.Resource.Domain, Node: want.Node}, Type: want.Type,
-		Target: want.Target, Data: data, Meta: meta, Deadline: s.Clock().Add(s.Deadline).UTC(), IfVersion: want.IfVersion,
+		Target: want.Target, Data: data, Meta: meta, Deadline: s.Clock().Add(s.Deadline + want.Takes).UTC(), IfVersion: want.IfVersion,
 	}
 	requested := operation.Requested{
 		Type: want.Type, Command: cmd.ID, Resource: cmd.Stream(), Collection: want.Collection, Data: data, Deadline: cmd.Deadline,
