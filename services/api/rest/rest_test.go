@@ -360,6 +360,7 @@ func TestFollow(t *testing.T) {
 		}
 	})
 	t.Run("Live", func(t *testing.T) {
+		w.unwatched()
 		s := w.follow("/api/events?type=vm.started")
 		defer s.stop()
 		w.post("/api/vms/a/start?wait=10", "").is(200)
@@ -368,6 +369,7 @@ func TestFollow(t *testing.T) {
 		}
 	})
 	t.Run("SlowWatcherHoldsUpNobody", func(t *testing.T) {
+		w.unwatched()
 		slow := w.follow("/api/events") // and never reads
 		defer slow.stop()
 		quick := w.follow("/api/events?type=vm.updated")
