@@ -2,10 +2,13 @@ package bus_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -188,5 +191,75 @@ func TestEnding(t *testing.T) {
 		if got := told(t, ended); got != nil {
 			t.Errorf("got %d events", len(got))
 		}
+	})
+}
+
+func TestPresence(t *testing.T) {
+	s := bustest.Server(t)
+	here, there := bustest.On(t, s, bus.Options{}), bustest.On(t, s, bus.Options{})
+	var now atomic.Int64 // seconds
+	roster, err := there.Roster(func() time.Time { return time.Unix(now.Load(), 0) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer roster.Close()
+	node := uuid.New()
+	known := func() string {
+		var out []string
+		for _, s := range roster.Services() {
+			out = append(out, fmt.Sprint(s.Domain, " ", s.Name, " ", s.Dependencies["hypervisor"], " ", s.Silent))
+		}
+		return strings.Join(out, "; ")
+	}
+	is := func(t *testing.T, want string) {
+		t.Helper()
+		eventually(t, "known is "+want, func() bool { return known() == want })
+	}
+	announce := func(ctx context.Context, detail string) (stop func()) {
+		ctx, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			err := here.Announce(ctx, func(context.Context) bus.Presence {
+				return bus.Presence{Domain: "compute", Node: node, Name: "n1", Dependencies: map[string]string{"hypervisor": detail}}
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		return func() { cancel(); wg.Wait() }
+	}
+	stop := announce(t.Context(), "hangs")
+	is(t, "compute n1 hangs 0s")
+	if roster.Node("n1") != node || roster.Node(node.String()) != node || roster.Node("n2") != uuid.Nil {
+		t.Error("nodes are not found by id and name, or one that is none")
+	}
+	t.Run("who comes later asks", func(t *testing.T) {
+		late, err := there.Roster(time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer late.Close()
+		eventually(t, "it knows", func() bool { return len(late.Services()) == 1 })
+	})
+	stop()
+	is(t, "")
+	t.Run("silence", func(t *testing.T) {
+		stop := announce(t.Context(), "")
+		is(t, "compute n1  0s")
+		stop()
+		is(t, "")
+		// One that is killed does not say that it leaves.
+		data, err := json.Marshal(bus.Presence{Domain: "compute", Node: node, Name: "n1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := bustest.Conn(t, s).Publish(events.PresenceSubject, data); err != nil {
+			t.Fatal(err)
+		}
+		is(t, "compute n1  0s")
+		now.Add(30)
+		is(t, "compute n1  30s")
+		now.Add(3600)
+		is(t, "")
 	})
 }

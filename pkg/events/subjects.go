@@ -17,6 +17,12 @@ const (
 // NudgeSubject says, without payload, that something was appended.
 const NudgeSubject = "horcrux.v1.nudge"
 
+// Subjects of presence: services tell of themselves on the one, and are asked to on the other.
+const (
+	PresenceSubject    = "horcrux.v1.presence"
+	PresenceAskSubject = "horcrux.v1.presence.ask"
+)
+
 // Subjects that the streams hold.
 const (
 	AllCommands    = "horcrux.v1.cmd.>"

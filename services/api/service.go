@@ -53,8 +53,9 @@ type Options struct {
 	Names []string
 	Log   *slog.Logger
 
-	Ready      map[string]rest.Check  // dependencies by name; the read models are added
-	Collectors []prometheus.Collector // metrics of others, for /metrics
+	Ready      map[string]rest.Check   // dependencies by name; the read models are added
+	Elsewhere  func() map[string]error // how the services of other processes do
+	Collectors []prometheus.Collector  // metrics of others, for /metrics
 	Features   []openapi.Feature
 	Version    openapi.Version
 	ImageDirs  []string
@@ -99,7 +100,7 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 	s.server, err = rest.New(rest.Options{
 		Submit: s.submit, Model: s.model, Store: o.Store, Resources: Resources, Authenticate: tokens.Authenticate, Log: o.Log,
 		DeadLetters: deadletter.Office{Bus: o.Bus, Store: o.Store, Clock: time.Now},
-		Ready:       o.Ready, Collectors: o.Collectors, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Node: o.Node,
+		Ready:       o.Ready, Elsewhere: o.Elsewhere, Collectors: o.Collectors, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Node: o.Node,
 	})
 	return s, err
 }

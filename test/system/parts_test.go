@@ -39,7 +39,7 @@ func TestParts(t *testing.T) {
 		i.Part = true
 		return i
 	}
-	worker := part("compute,storage", "--libvirt-private", "yes", "--accelerator", "tcg")
+	worker := part("compute,storage", "--node-name", "w1", "--libvirt-private", "yes", "--accelerator", "tcg")
 	api := part("api", "--listen", "127.0.0.1:0")
 	t.Cleanup(func() { // before the parts end: what they made needs both
 		if worker.Pid() == 0 {
@@ -63,13 +63,25 @@ func TestParts(t *testing.T) {
 		}
 	})
 
+	api.Launch()
+	run("a gateway alone says what it lacks", func(t *testing.T) {
+		instance.Eventually(t, 30*time.Second, "it answers", func() bool {
+			r, err := api.Try("GET", "/readyz", nil)
+			return err == nil && strings.Contains(string(r.Bytes), "no compute service has been heard of")
+		})
+	})
 	worker.Launch()
-	api.Start()
+	run("the gateway tells how the others do", func(t *testing.T) {
+		instance.Eventually(t, 30*time.Second, "it is ready", func() bool {
+			r := api.Readiness()
+			return r["hypervisor@w1"] && r["storage@w1"] && api.Do("GET", "/readyz", nil).StatusCode == http.StatusOK
+		})
+	})
 	run("the thin path", func(t *testing.T) {
 		instance.Eventually(t, 30*time.Second, "the pool is there", func() bool {
 			return api.Do("GET", "/api/storage/pools/local", nil).StatusCode == http.StatusOK
 		})
-		op := api.Must("POST", "/api/vms", small("t1", map[string]any{"start": true, "disks": []any{map[string]any{"size_gb": 1}}}))
+		op := api.Must("POST", "/api/vms", small("t1", map[string]any{"node": "w1", "start": true, "disks": []any{map[string]any{"size_gb": 1}}}))
 		if state := virsh(t, worker, "domstate", "t1"); state != "running" || len(volumeFiles(t, worker)) != 1 {
 			t.Errorf("the domain is %s, the files are %q", state, volumeFiles(t, worker))
 		}
@@ -87,6 +99,11 @@ func TestParts(t *testing.T) {
 	run("compute is killed, and what is asked meanwhile waits for it", func(t *testing.T) {
 		worker.Kill()
 		id := accepted(api, "POST", "/api/vms/t1/stop", nil)
+		instance.Eventually(t, 30*time.Second, "/readyz says so", func() bool {
+			r := api.Readiness()
+			compute, known := r["compute@w1"]
+			return known && !compute
+		})
 		worker.Launch("HORCRUX_CRASHPOINT=after-effect:vm.stop", "HORCRUX_CRASHPOINT_ONCE="+t.TempDir()+"/once")
 		worker.Died()
 		worker.Launch()

@@ -39,11 +39,13 @@ type Options struct {
 	Log          *slog.Logger
 
 	DeadLetters DeadLetters
-	Ready       map[string]Check       // dependencies by name, for /readyz
-	Collectors  []prometheus.Collector // metrics of others, for /metrics
-	Features    []openapi.Feature
-	Version     openapi.Version
-	ImageDirs   []string // where files that a request names may lie
+	Ready       map[string]Check // dependencies by name, for /readyz
+	// Elsewhere says how the services of other processes do, by the names of their dependencies. Nil for none.
+	Elsewhere  func() map[string]error
+	Collectors []prometheus.Collector // metrics of others, for /metrics
+	Features   []openapi.Feature
+	Version    openapi.Version
+	ImageDirs  []string // where files that a request names may lie
 	// Node finds a node by id or name; not_found if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
 	// Watchers is how many event streams may be open at a time; 0 means 256.

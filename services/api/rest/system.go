@@ -31,6 +31,11 @@ func (s *Server) GetReadiness(ctx context.Context, _ GetReadinessRequestObject) 
 	for name, check := range s.Ready {
 		checks[name] = check
 	}
+	if s.Elsewhere != nil {
+		for name, err := range s.Elsewhere() {
+			checks[name] = func(context.Context) error { return err }
+		}
+	}
 	for _, p := range s.Model.Status() {
 		checks["projection/"+p.Kind] = func(context.Context) error { return following(p) }
 	}

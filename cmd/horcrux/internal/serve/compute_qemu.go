@@ -49,8 +49,7 @@ func (s *server) compute(ctx context.Context) error {
 		Accelerator: how.Accelerator,
 	})
 	s.stack.run(compute.Domain, svc.Run)
-	s.ready["hypervisor"] = svc.Ready
-	return nil
+	return s.offer(compute.Domain, "hypervisor", svc.Ready)
 }
 
 // libvirt says which libvirtd is driven, and starts a private one where that is asked for or nobody answers.

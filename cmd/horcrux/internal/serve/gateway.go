@@ -3,8 +3,8 @@ package serve
 import (
 	"context"
 	"fmt"
-	"os"
 	"runtime"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +16,7 @@ import (
 	"horcrux/services/api"
 	"horcrux/services/api/listen"
 	"horcrux/services/api/rest"
+	"horcrux/services/storage"
 )
 
 // address is where the gateway's TLS listener is to be, "" for none.
@@ -43,10 +44,11 @@ func (s *server) gateway(ctx context.Context) error {
 	if !s.serves("api") {
 		return nil
 	}
-	name := s.config.Node.Name
-	if name == "" {
-		name, _ = os.Hostname() // a node without a name is found by its id
+	roster, err := s.bus.Roster(time.Now)
+	if err != nil {
+		return err
 	}
+	s.stack.push("roster", func(context.Context) error { return roster.Close() })
 	ready := map[string]rest.Check{}
 	for k, check := range s.ready {
 		ready[k] = check
@@ -55,13 +57,17 @@ func (s *server) gateway(ctx context.Context) error {
 	s.stack.push("gateway's nudges", func(context.Context) error { stop(); return nil })
 	svc, err := api.New(ctx, api.Options{
 		Store: s.store, Bus: s.bus, Wake: wake, Pool: s.pool, DataDir: s.dir.Root, Socket: s.dir.APISocket(), Listen: s.address(),
-		Names: []string{name}, Log: s.log.With("part", "api"), Ready: ready, ImageDirs: s.imageDirs(), Deadline: s.config.Deadline,
+		Names: []string{s.nodeName()}, Log: s.log.With("part", "api"), Ready: ready, ImageDirs: s.imageDirs(), Deadline: s.config.Deadline,
+		Elsewhere:  func() map[string]error { return s.elsewhere(roster.Services()) },
 		Collectors: []prometheus.Collector{s.fenceLag()},
 		Features:   build.Features(),
 		Version:    openapi.Version{Version: build.Version, Commit: build.Commit, Go: runtime.Version()},
 		Node: func(_ context.Context, ref string) (uuid.UUID, error) {
-			if ref == s.node.String() || ref == name {
+			if here := s.serves("compute") || s.serves(storage.Domain); here && (ref == s.node.String() || ref == s.nodeName()) {
 				return s.node, nil
+			}
+			if id := roster.Node(ref); id != uuid.Nil {
+				return id, nil
 			}
 			return uuid.Nil, problem.New(problem.NotFound, "there is no node %q", ref)
 		},

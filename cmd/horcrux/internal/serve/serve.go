@@ -267,8 +267,7 @@ func (s *server) storage(context.Context) error {
 		Log: s.log.With("part", storage.Domain),
 	})
 	s.stack.run(storage.Domain, svc.Run)
-	s.ready["storage"] = svc.Ready
-	return nil
+	return s.offer(storage.Domain, "storage", svc.Ready)
 }
 
 // imageDirs are where requests may name files: the configured ones, else the data dir's.
