@@ -73,6 +73,9 @@ type Status struct {
 	Lead     error           // why it could not lead or does no longer, until it tries again
 	Events   error           // why events do not get through
 	Sweep    error           // why commands are not published again
+	// Stalled is for how long a leader has got nowhere, since the store or the bus does not answer. While all is well it
+	// is less than a second.
+	Stalled time.Duration
 }
 
 // Relay is made by New.
@@ -80,6 +83,7 @@ type Relay struct {
 	Options
 	mu     sync.Mutex
 	status Status
+	round  time.Time // when a leader last came to the end of a page
 }
 
 // New returns a relay that does nothing until Run.
@@ -120,7 +124,11 @@ func (r *Relay) Run(ctx context.Context) {
 func (r *Relay) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.status
+	s := r.status
+	if s.Leading {
+		s.Stalled = r.Clock().Sub(r.round)
+	}
+	return s
 }
 
 func (r *Relay) set(change func(*Status)) {
@@ -137,7 +145,7 @@ func (r *Relay) lead(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	r.set(func(s *Status) { *s = Status{Leading: true} })
+	r.set(func(s *Status) { *s, r.round = Status{Leading: true}, r.Clock() })
 	r.Log.Info("relay leads")
 	g, work := errgroup.WithContext(lead)
 	g.Go(func() error { return r.relayEvents(work) })
@@ -184,7 +192,7 @@ func (r *Relay) tail(ctx context.Context, nudges <-chan struct{}) error {
 		if err != nil {
 			return err
 		}
-		r.set(func(s *Status) { s.Events, s.Position = nil, end.Position })
+		r.set(func(s *Status) { s.Events, s.Position, r.round = nil, end.Position, r.Clock() })
 		if more {
 			continue
 		}

@@ -1,9 +1,11 @@
 package relay_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"horcrux/pkg/events"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/eventstore/memory"
+	"horcrux/pkg/relay"
 )
 
 func TestEvents(t *testing.T) {
@@ -124,6 +127,39 @@ func TestEvents(t *testing.T) {
 			t.Fatal("it published to the stream of another log")
 		}
 	})
+}
+
+// hung is a store that answers no read while it is told to hang.
+type hung struct {
+	relay.Store
+	hangs, hanging atomic.Bool
+}
+
+func (h *hung) Read(ctx context.Context, after events.Position, o eventstore.ReadOptions) (eventstore.Page, error) {
+	if h.hangs.Load() {
+		h.hanging.Store(true)
+		<-ctx.Done()
+		return eventstore.Page{}, ctx.Err()
+	}
+	return h.Store.Read(ctx, after, o)
+}
+
+func TestStalledRelay(t *testing.T) {
+	r := newRig(t)
+	r.append(3)
+	o := r.options(alone{})
+	store := &hung{Store: r.store}
+	o.Store = store
+	rel, stop := r.run(o)
+	defer stop()
+	r.complete()
+	store.hangs.Store(true)
+	r.eventually("a read hangs", store.hanging.Load)
+	r.clock.advance(7 * time.Second)
+	if s := rel.Status(); s.Stalled < 7*time.Second || s.Events != nil {
+		t.Errorf("while the store hangs it is %+v", s)
+	}
+	r.clock.advance(-7 * time.Second)
 }
 
 // Two relays that both believe they lead: the one whose view is old gets nothing in, and steps down.

@@ -26,10 +26,14 @@ import (
 	"horcrux/pkg/events"
 	"horcrux/pkg/eventstore/postgres"
 	"horcrux/pkg/pgserver"
+	"horcrux/pkg/problem"
 	"horcrux/pkg/relay"
 	"horcrux/services/api"
 	"horcrux/services/storage"
 )
+
+// relayLimit is for how long the relay may get nowhere before the process is not ready.
+const relayLimit = 5 * time.Second
 
 // startTime bounds the start of the parts before the services.
 const startTime = 3 * time.Minute
@@ -253,6 +257,9 @@ func (s *server) relayRun(context.Context) error {
 	})
 	s.ready["relay"] = func(context.Context) error {
 		st := s.relay.Status()
+		if st.Stalled > relayLimit {
+			return problem.New(problem.Unavailable, "nothing could be relayed for %s: Postgres or NATS does not answer", st.Stalled.Round(time.Second))
+		}
 		return errors.Join(st.Lead, st.Events, st.Sweep)
 	}
 	return nil
