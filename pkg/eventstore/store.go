@@ -30,6 +30,10 @@ var (
 // KeyLifetime is how long an idempotency key is remembered.
 const KeyLifetime = 24 * time.Hour
 
+// OutcomeLifetime is how long the outcome of a command is kept at least. No message of the transport lives so long, and
+// past its deadline a command has no effect.
+const OutcomeLifetime = 7 * 24 * time.Hour
+
 // FirstDue is how long after it was recorded an undecided command is due for publication, in case that whoever
 // recorded it did not publish it, or that the transport lost it.
 const FirstDue = 5 * time.Second
@@ -195,6 +199,9 @@ type Store interface {
 	// Unpark makes a command due at once. Published, Park and Unpark do nothing to a command that is unknown
 	// or decided.
 	Unpark(ctx context.Context, command uuid.UUID) error
+	// Forget drops the outcomes of commands that were decided before a time, at most limit, and returns how many. A
+	// command that is delivered again after that is decided again: whoever calls it knows that none is under way.
+	Forget(ctx context.Context, before time.Time, limit int) (int, error)
 	// Nudged is sent to, without blocking, after each append of this Store (see Append.MoreFollows); other processes
 	// nudge over NATS.
 	Nudged() <-chan struct{}

@@ -31,6 +31,7 @@ type Store interface {
 	End(ctx context.Context) (events.Position, error)
 	Due(ctx context.Context, at time.Time, limit int) ([]eventstore.Undecided, error)
 	Published(ctx context.Context, command uuid.UUID, next time.Time) error
+	Forget(ctx context.Context, before time.Time, limit int) (int, error)
 }
 
 // Bus is what the relay needs of a *bus.Bus.
@@ -57,6 +58,7 @@ type Options struct {
 	Poll   time.Duration // how often the log is read when nobody nudges: 250 ms
 	Sweep  time.Duration // how often undecided commands are looked for: 1 s
 	Check  time.Duration // how often the event stream is looked at while nothing happens: 5 s
+	Forget time.Duration // how often old outcomes of commands are dropped: 1 h
 	Retry  time.Duration // the pause after a failure: 1 s
 }
 
@@ -95,7 +97,8 @@ func New(o Options) *Relay {
 		o.Clock = time.Now
 	}
 	for d, v := range map[*time.Duration]time.Duration{
-		&o.Gather: 10 * time.Millisecond, &o.Poll: 250 * time.Millisecond, &o.Sweep: time.Second, &o.Check: 5 * time.Second, &o.Retry: time.Second,
+		&o.Gather: 10 * time.Millisecond, &o.Poll: 250 * time.Millisecond, &o.Sweep: time.Second, &o.Check: 5 * time.Second,
+		&o.Forget: time.Hour, &o.Retry: time.Second,
 	} {
 		if *d == 0 {
 			*d = v
@@ -150,6 +153,7 @@ func (r *Relay) lead(ctx context.Context) error {
 	g, work := errgroup.WithContext(lead)
 	g.Go(func() error { return r.relayEvents(work) })
 	g.Go(func() error { return r.sweepCommands(work) })
+	g.Go(func() error { r.forgetCommands(work); return nil })
 	if err := g.Wait(); err != nil {
 		return err
 	}

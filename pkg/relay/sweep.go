@@ -96,3 +96,31 @@ func (r *Relay) sweepOne(ctx context.Context, u eventstore.Undecided) error {
 	}
 	return nil
 }
+
+// forgetLimit is how many outcomes one transaction drops: it holds back readers for as long as it takes.
+const forgetLimit = 1000
+
+// forgetCommands drops the outcomes that are older than eventstore.OutcomeLifetime, now and then.
+func (r *Relay) forgetCommands(ctx context.Context) {
+	for {
+		n, err := r.forget(ctx)
+		wait := r.Forget
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			r.Log.Warn("old outcomes of commands stay for now", "err", err)
+		case n == forgetLimit:
+			wait = r.Sweep // there are more
+		}
+		if !pause(ctx, wait) {
+			return
+		}
+	}
+}
+
+func (r *Relay) forget(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	return r.Store.Forget(ctx, r.Clock().Add(-eventstore.OutcomeLifetime), forgetLimit)
+}

@@ -226,3 +226,31 @@ func (b *awayBus) Publish(ctx context.Context, cmd events.Command, attempt int) 
 	}
 	return b.Bus.Publish(ctx, cmd, attempt)
 }
+
+func TestOldOutcomesAreForgotten(t *testing.T) {
+	r := newRig(t)
+	old, fresh := events.NewID(), events.NewID()
+	decide := func(id uuid.UUID) {
+		if _, err := r.store.Append(r.within(time.Second), eventstore.Append{Command: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	known := func(id uuid.UUID) bool {
+		o, err := r.store.Outcome(r.within(time.Second), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o != nil
+	}
+	decide(old)
+	r.clock.advance(eventstore.OutcomeLifetime + time.Second)
+	decide(fresh)
+	o := r.options(alone{})
+	o.Forget = 10 * time.Millisecond
+	_, stop := r.run(o)
+	defer stop()
+	r.eventually("the old one is forgotten", func() bool { return !known(old) })
+	if !known(fresh) {
+		t.Error("what was decided just now is forgotten")
+	}
+}

@@ -55,6 +55,7 @@ type command struct {
 	next     time.Time
 	deadline time.Time
 	outcome  *eventstore.Outcome
+	decided  time.Time
 }
 
 func (c *command) undecided() bool { return c != nil && c.outcome == nil }
@@ -210,7 +211,8 @@ func (s *Store) record(a eventstore.Append, sealed chain.Sealed) eventstore.Outc
 		if s.commands[a.Command] == nil {
 			s.commands[a.Command] = &command{recorded: sealed.Now}
 		}
-		s.commands[a.Command].outcome = &outcome
+		c := s.commands[a.Command]
+		c.outcome, c.decided = &outcome, sealed.Now
 	}
 	return outcome
 }
@@ -254,6 +256,22 @@ func (s *Store) Park(ctx context.Context, id uuid.UUID) error {
 func (s *Store) Unpark(ctx context.Context, id uuid.UUID) error {
 	now := s.clock()
 	return s.change(ctx, id, func(c *command) { c.next = now })
+}
+
+// Forget implements eventstore.Store.
+func (s *Store) Forget(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("forget commands: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, c := range s.commands {
+		if n < limit && !c.undecided() && c.decided.Before(before) {
+			delete(s.commands, id)
+			n++
+		}
+	}
+	return n, nil
 }
 
 func (s *Store) change(ctx context.Context, id uuid.UUID, change func(*command)) error {

@@ -53,6 +53,18 @@ func (s *Store) Unpark(ctx context.Context, command uuid.UUID) error {
 		SET next_attempt = $2 WHERE command_id = $1 AND decided IS NULL`, s.clock())
 }
 
+// Forget implements eventstore.Store.
+func (s *Store) Forget(ctx context.Context, before time.Time, limit int) (int, error) {
+	ctx, cancel := s.bounded(ctx)
+	defer cancel()
+	tag, err := s.pool.Exec(ctx, `DELETE FROM eventstore.commands WHERE command_id = ANY (ARRAY(
+		SELECT command_id FROM eventstore.commands WHERE decided < $1 LIMIT $2))`, before, limit)
+	if err != nil {
+		return 0, fmt.Errorf("forget commands: %w", unavailable(err))
+	}
+	return int(tag.RowsAffected()), nil
+}
+
 func (s *Store) change(ctx context.Context, what string, command uuid.UUID, sql string, args ...any) error {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()

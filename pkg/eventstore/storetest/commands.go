@@ -57,6 +57,37 @@ var commandCases = map[string]func(*testing.T, *fixture){
 		}
 		sameJSON(t, "command", got, want)
 	},
+	"forgotten once it is old": func(t *testing.T, f *fixture) {
+		forget := func(limit, want int) {
+			t.Helper()
+			n, err := f.Forget(t.Context(), f.clock.Now().Add(-eventstore.OutcomeLifetime), limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			equal(t, "forgotten", n, want)
+		}
+		decided := []uuid.UUID{uuid.New(), uuid.New(), uuid.New()}
+		for _, id := range decided {
+			f.append(t, eventstore.Append{Command: id})
+		}
+		waiting := f.command()
+		f.send(t, waiting)
+		f.clock.add(eventstore.OutcomeLifetime)
+		forget(10, 0)
+		f.clock.add(time.Second)
+		late := uuid.New()
+		f.append(t, eventstore.Append{Command: late})
+		forget(2, 2)
+		forget(2, 1)
+		forget(2, 0)
+		for _, id := range decided {
+			equal(t, "outcome", f.outcome(t, id), nil)
+		}
+		if f.outcome(t, late) == nil {
+			t.Error("what was decided just now is forgotten")
+		}
+		f.wantDue(t, f.clock.Now(), waiting.ID)
+	},
 	"the longest due first, up to the limit": func(t *testing.T, f *fixture) {
 		a, b, c := f.command(), f.command(), f.command()
 		for _, cmd := range []events.Command{a, b, c} {
