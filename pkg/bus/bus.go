@@ -80,6 +80,7 @@ type Bus struct {
 
 	endingMu sync.Mutex
 	ending   map[uuid.UUID][]chan []events.Event // by operation
+	lastEnd  events.Position
 }
 
 // New returns a Bus on a connection that the caller opened and closes, after the Bus.

@@ -150,7 +150,7 @@ func TestEnding(t *testing.T) {
 	s := bustest.Server(t)
 	here, there := bustest.On(t, s, bus.Options{}), bustest.On(t, s, bus.Options{})
 	op := uuid.New()
-	recorded := []events.Event{{Stream: events.NewStream("operation", op), Version: 1, Type: "operation.requested", Data: []byte(`{"a":1}`)}}
+	recorded := []events.Event{{Stream: events.NewStream("operation", op), Version: 1, Type: "operation.requested", Data: []byte(`{"a":1}`), Position: events.Position{Era: 1, Tx: 7, Seq: 2}}}
 	told := func(t *testing.T, ended <-chan []events.Event) []events.Event {
 		t.Helper()
 		select {
@@ -178,11 +178,15 @@ func TestEnding(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		}
+		if here.LastEnd() != recorded[0].Position || there.LastEnd() != recorded[0].Position {
+			t.Errorf("the last end is at %v and %v", here.LastEnd(), there.LastEnd())
+		}
 		if len(other) != 0 {
 			t.Error("told of another operation")
 		}
 	})
 	t.Run("is told without its events where they are many", func(t *testing.T) {
+		op := uuid.New()
 		ended, stop := there.Ending(op)
 		defer stop()
 		if err := here.Ended(op, slices.Repeat(recorded, 1000)); err != nil {
@@ -216,11 +220,12 @@ func TestPresence(t *testing.T) {
 		eventually(t, "known is "+want, func() bool { return known() == want })
 	}
 	announce := func(ctx context.Context, detail string) (stop func()) {
+		self := node
 		ctx, cancel := context.WithCancel(ctx)
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			err := here.Announce(ctx, func(context.Context) bus.Presence {
-				return bus.Presence{Domain: "compute", Node: node, Name: "n1", Dependencies: map[string]string{"hypervisor": detail}}
+				return bus.Presence{Domain: "compute", Node: self, Name: "n1", Dependencies: map[string]string{"hypervisor": detail}}
 			})
 			if err != nil {
 				t.Error(err)
@@ -230,9 +235,15 @@ func TestPresence(t *testing.T) {
 	}
 	stop := announce(t.Context(), "hangs")
 	is(t, "compute n1 hangs 0s")
-	if roster.Node("n1") != node || roster.Node(node.String()) != node || roster.Node("n2") != uuid.Nil {
-		t.Error("nodes are not found by id and name, or one that is none")
+	found := func(t *testing.T, ref string, want uuid.UUID, wantErr error) {
+		t.Helper()
+		if got, err := roster.Node(ref); got != want || !errors.Is(err, wantErr) {
+			t.Errorf("node %s is %s, %v; want %s, %v", ref, got, err, want, wantErr)
+		}
 	}
+	found(t, "n1", node, nil)
+	found(t, node.String(), node, nil)
+	found(t, "n2", uuid.Nil, nil)
 	t.Run("who comes later asks", func(t *testing.T) {
 		late, err := there.Roster(time.Now)
 		if err != nil {
@@ -259,6 +270,19 @@ func TestPresence(t *testing.T) {
 		is(t, "compute n1  0s")
 		now.Add(30)
 		is(t, "compute n1  30s")
+		found(t, "n1", node, nil)
+		again := uuid.New() // the same host, with a new data dir
+		node, again = again, node
+		stop = announce(t.Context(), "")
+		eventually(t, "both are known", func() bool { return len(roster.Services()) == 2 })
+		found(t, "n1", node, nil)
+		found(t, again.String(), again, nil)
+		node = uuid.New() // and another that took the name
+		alike := announce(t.Context(), "")
+		eventually(t, "all are known", func() bool { return len(roster.Services()) == 3 })
+		found(t, "n1", uuid.Nil, bus.ErrAmbiguous)
+		alike()
+		stop()
 		now.Add(3600)
 		is(t, "")
 	})

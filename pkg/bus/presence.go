@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -152,14 +153,29 @@ func (r *Roster) Services() []Service {
 	return out
 }
 
-// Node finds a node that any service is or was on, by id or name; uuid.Nil if there is none.
-func (r *Roster) Node(ref string) uuid.UUID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range r.seen {
-		if s.Name == ref || s.Node.String() == ref {
-			return s.Node
+// ErrAmbiguous: a name is that of several nodes.
+var ErrAmbiguous = errors.New("several nodes have this name")
+
+// Node finds a node that a service is or was on, by id or name; uuid.Nil if there is none. Where a node that fell silent
+// and one that is there share a name, it means the latter; where two are there it is ErrAmbiguous.
+func (r *Roster) Node(ref string) (uuid.UUID, error) {
+	known := r.Services()
+	for _, silent := range []bool{false, true} {
+		var found uuid.UUID
+		for _, s := range known {
+			switch {
+			case s.Node.String() == ref:
+				return s.Node, nil
+			case s.Name != ref || s.Silent > 0 != silent || s.Node == found:
+			case found != uuid.Nil:
+				return uuid.Nil, ErrAmbiguous
+			default:
+				found = s.Node
+			}
+		}
+		if found != uuid.Nil {
+			return found, nil
 		}
 	}
-	return uuid.Nil
+	return uuid.Nil, nil
 }

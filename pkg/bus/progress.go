@@ -21,10 +21,21 @@ func (b *Bus) Ended(operation uuid.UUID, recorded []events.Event) error {
 	if err != nil {
 		return fmt.Errorf("tell that %s has ended: %w", operation, err)
 	}
-	if len(data) > tellUpTo {
-		data = nil
+	m := nats.NewMsg(events.ProgressSubject(operation))
+	if n := len(recorded); n > 0 {
+		m.Header.Set(events.PositionHeader, recorded[n-1].Position.String())
 	}
-	return b.nc.Publish(events.ProgressSubject(operation), data)
+	if len(data) <= tellUpTo {
+		m.Data = data
+	}
+	return b.nc.PublishMsg(m)
+}
+
+// LastEnd is the position of the last end of an operation that anybody told, zero if none was told yet.
+func (b *Bus) LastEnd() events.Position {
+	b.endingMu.Lock()
+	defer b.endingMu.Unlock()
+	return b.lastEnd
 }
 
 // Ending returns a channel that gets the events of an operation when somebody tells that it has ended; none if they
@@ -51,8 +62,16 @@ func (b *Bus) ended(m *nats.Msg) {
 		b.Log.Error("progress of no operation", "subject", m.Subject, "err", err)
 		return
 	}
+	pos, err := events.ParsePosition(m.Header.Get(events.PositionHeader))
+	if err != nil {
+		b.Log.Error("the end of an operation at no position", "operation", operation, "err", err)
+		return
+	}
 	b.endingMu.Lock()
 	defer b.endingMu.Unlock()
+	if pos.Compare(b.lastEnd) > 0 {
+		b.lastEnd = pos
+	}
 	if len(b.ending[operation]) == 0 {
 		return
 	}

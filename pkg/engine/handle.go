@@ -59,12 +59,13 @@ func (k *Kind[S]) handle(ctx context.Context, e *Engine, cmd events.Command) (ev
 		case errors.Is(err, errMoved):
 			e.recent.forget(cmd.Stream())
 			continue
-		case err == nil && !r.Duplicate && r.Outcome.Rejection == nil:
-			u.commit(ctx, e, r)
-		case err == nil && !r.Duplicate:
-			e.publish(ctx, u.send)
-		case err == nil: // decided by an earlier delivery, whose effect may not have been begun
+		case err != nil:
+			e.recent.forget(streams...)
+		case r.Duplicate: // decided by an earlier delivery, whose effect may not have been begun
+			e.recent.forget(streams...)
 			k.resume(e, cmd.Stream())
+		default:
+			u.commit(ctx, e, r)
 		}
 		return r, err
 	}
@@ -198,10 +199,9 @@ func (u *unit[S]) reject(e *Engine, cmd events.Command, p *problem.Problem) (eve
 	return a, err
 }
 
-// commit goes on after an append: the commands that were recorded, and the effect that the object waits for, which
-// comes last because it ends the context of the effect before it.
+// commit goes on after an append: what is known now, the commands that were recorded, and the effect that the object
+// waits for, which comes last because it ends the context of the effect before it.
 func (u *unit[S]) commit(ctx context.Context, e *Engine, r eventstore.Result) {
-	e.publish(ctx, u.send)
 	resource := u.resource.After(r)
 	e.recent.put(resource)
 	for _, o := range u.ops {
@@ -215,8 +215,9 @@ func (u *unit[S]) commit(ctx context.Context, e *Engine, r eventstore.Result) {
 			e.recent.put(o.history)
 		}
 	}
+	e.publish(ctx, u.send)
 	i := u.kind.Intent(u.state)
-	if i == nil {
+	if i == nil || u.rejects {
 		return
 	}
 	known := []eventstore.History{resource}
@@ -256,6 +257,11 @@ func (k *Kind[S]) fact(ctx context.Context, e *Engine, known []eventstore.Histor
 	})
 	if errors.Is(err, errNothing) {
 		return nil
+	}
+	if err != nil || r.Duplicate {
+		for _, h := range known {
+			e.recent.forget(h.Stream)
+		}
 	}
 	if err != nil {
 		return err
@@ -302,8 +308,12 @@ func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, ca
 	})
 	switch {
 	case errors.Is(err, errNothing):
+		if k.Intent(u.state) != nil { // it is looked at again, and then as it is recorded
+			e.recent.forget(stream)
+		}
 		return u.state, nil
 	case err != nil:
+		e.recent.forget(stream)
 		var none S
 		return none, err
 	}
@@ -331,7 +341,7 @@ func (k *Kind[S]) stepEnded(ctx context.Context, e *Engine, stream, resource eve
 		if cmd.Verb() == "cancel" {
 			u.meta = cmd.Meta
 			if p := process.Cancel(o.state); p != nil {
-				o.append.Events, u.rejects = nil, true
+				u.rejects = true
 				a, err := u.result(e.open())
 				a.Rejection = p
 				return a, err
@@ -352,9 +362,12 @@ func (k *Kind[S]) stepEnded(ctx context.Context, e *Engine, stream, resource eve
 		return a, err
 	})
 	switch {
-	case err == nil && r.Duplicate:
+	case err != nil:
+		e.recent.forget(resource, stream)
+	case r.Duplicate:
+		e.recent.forget(resource, stream)
 		k.resume(e, resource)
-	case err == nil:
+	default:
 		u.commit(ctx, e, r)
 	}
 	return r, err

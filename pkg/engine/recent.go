@@ -9,7 +9,8 @@ import (
 )
 
 // recent remembers histories that this engine has just appended to, so that the next decision need not load them. What
-// it says may be out of date, which the append finds: whoever decides from it goes through decide.
+// it says may be out of date. Every append compares the heads of all that was decided from, also where it adds nothing to
+// them; and what is not known for sure, since an answer of the store was lost, is forgotten.
 type recent struct {
 	mu sync.Mutex
 	m  map[events.Stream]eventstore.History
@@ -32,16 +33,21 @@ func (r *recent) put(h eventstore.History) {
 		delete(r.m, h.Stream)
 		return
 	case len(r.m) >= recentStreams:
-		clear(r.m)
+		for s := range r.m { // any one
+			delete(r.m, s)
+			break
+		}
 	}
 	r.m[h.Stream] = h
 }
 
-// forget makes the next decision load a stream.
-func (r *recent) forget(s events.Stream) {
+// forget makes the next decision load streams.
+func (r *recent) forget(streams ...events.Stream) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.m, s)
+	for _, s := range streams {
+		delete(r.m, s)
+	}
 }
 
 // history is what is remembered of a stream.

@@ -27,7 +27,7 @@ type unit[S any] struct {
 	append   eventstore.StreamAppend
 	ops      map[uuid.UUID]*op
 	send     []events.Command
-	rejects  bool // what was decided is a "no", which holds only for the streams as they were loaded
+	rejects  bool // what was decided is a "no"
 }
 
 // op is an operation's side of a unit.
@@ -200,26 +200,24 @@ func (u *unit[S]) stepCommand(o *op, a process.Action) events.Command {
 // errNothing says that there is nothing to append.
 var errNothing = errors.New("nothing to append")
 
-// result is the append. open is what the head of the object says while it waits for an effect.
+// result is the append. open is what the head of the object says while it waits for an effect. Streams that get no
+// event are compared: what was decided holds only for them as they were.
 func (u *unit[S]) result(open string) (eventstore.Append, error) {
 	a := eventstore.Append{Meta: u.meta, Send: u.send}
-	switch {
-	case len(u.append.Events) > 0:
+	if len(u.append.Events) > 0 {
 		if u.kind.Intent(u.state) != nil {
 			u.append.Open = open
 			a.MoreFollows = true // the fact
 		}
 		u.settleNames()
-		a.Streams = append(a.Streams, u.append)
-	case u.rejects:
-		a.Streams = append(a.Streams, u.append)
 	}
+	nothing := len(u.append.Events) == 0 && len(a.Send) == 0
+	a.Streams = append(a.Streams, u.append)
 	for _, o := range u.ops {
-		if len(o.append.Events) > 0 || u.rejects {
-			a.Streams = append(a.Streams, o.append)
-		}
+		nothing = nothing && len(o.append.Events) == 0
+		a.Streams = append(a.Streams, o.append)
 	}
-	if len(a.Streams) == 0 && len(a.Send) == 0 {
+	if nothing && !u.rejects {
 		return a, errNothing
 	}
 	slices.SortFunc(a.Streams[min(1, len(a.Streams)):], func(x, y eventstore.StreamAppend) int {

@@ -30,8 +30,8 @@ var (
 // KeyLifetime is how long an idempotency key is remembered.
 const KeyLifetime = 24 * time.Hour
 
-// OutcomeLifetime is how long the outcome of a command is kept at least. No message of the transport lives so long, and
-// past its deadline a command has no effect.
+// OutcomeLifetime is how long the outcome of a command is kept at least. Whoever decides refuses a command past its
+// deadline, which is much sooner.
 const OutcomeLifetime = 7 * 24 * time.Hour
 
 // FirstDue is how long after it was recorded an undecided command is due for publication, in case that whoever

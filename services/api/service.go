@@ -97,6 +97,11 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 		return nil, err
 	}
 	s.submit = submit.New(submit.Options{Store: o.Store, Bus: o.Bus, Model: s.model, Log: o.Log, Deadline: o.Deadline})
+	end, err := o.Store.End(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.submit.Tell(end) // by the process before
 	s.server, err = rest.New(rest.Options{
 		Submit: s.submit, Model: s.model, Store: o.Store, Resources: Resources, Authenticate: tokens.Authenticate, Log: o.Log,
 		DeadLetters: deadletter.Office{Bus: o.Bus, Store: o.Store, Clock: time.Now},

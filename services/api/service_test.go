@@ -44,6 +44,8 @@ func (nobody) Ask(context.Context, events.Command) (bus.Decision, error) {
 
 func (nobody) Ending(uuid.UUID) (<-chan []events.Event, func()) { return nil, func() {} }
 
+func (nobody) LastEnd() events.Position { return events.Position{} }
+
 func options(t *testing.T, dir string) api.Options {
 	pool, err := pgxpool.New(t.Context(), pgtest.Database(t))
 	if err != nil {

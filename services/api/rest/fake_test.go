@@ -108,6 +108,9 @@ func (s *service) Ending(op uuid.UUID) (<-chan []events.Event, func()) {
 	return c, func() { s.set(func(s *service) { delete(s.ending, op) }) }
 }
 
+// LastEnd implements submit.Bus.
+func (s *service) LastEnd() events.Position { return events.Position{} }
+
 func (s *service) decide(ctx context.Context, cmd events.Command) (bus.Decision, error) {
 	op := events.NewStream(operation.Kind, cmd.Meta.Operation)
 	r, err := eventstore.Run(ctx, s.store, cmd.ID, []events.Stream{cmd.Stream(), op}, func(h []eventstore.History) (eventstore.Append, error) {

@@ -115,7 +115,7 @@ func (s *Submitter) cancel(ctx context.Context, r Request, id uuid.UUID, resourc
 	case decision == nil:
 		return s.answer(ctx, id, events.Position{}, r.Wait)
 	case decision.Rejection != nil:
-		return Operation{}, rejected(decision.Rejection, id)
+		return Operation{}, s.rejected(decision, id)
 	}
 	return s.answer(ctx, id, decision.Position, r.Wait)
 }

@@ -33,6 +33,8 @@ type Bus interface {
 	// Ending returns a channel that gets the events of an operation, or none, when it has ended, unless the message
 	// is lost.
 	Ending(operation uuid.UUID) (ended <-chan []events.Event, stop func())
+	// LastEnd is the position of the last end of an operation that anybody told.
+	LastEnd() events.Position
 }
 
 // Options of a Submitter. All are needed but the last three.
@@ -105,21 +107,30 @@ type Operation struct {
 	Position events.Position // how far the log is known to the answer
 }
 
-// Told is the last position that an answer has told. Who was told of something may ask for it next, and the read model
-// can be a moment behind.
+// Told is the last position that an answer of this gateway, or the end of an operation, has told. Who was told of
+// something may ask for it next, and the read model can be a moment behind.
 func (s *Submitter) Told() events.Position {
+	ended := s.Bus.LastEnd()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if ended.Compare(s.told) > 0 {
+		return ended
+	}
 	return s.told
+}
+
+// Tell says that somebody was told of a position, or may have been by an earlier process.
+func (s *Submitter) Tell(pos events.Position) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if pos.Compare(s.told) > 0 {
+		s.told = pos
+	}
 }
 
 func (s *Submitter) tell(op Operation, err error) (Operation, error) {
 	if err == nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if op.Position.Compare(s.told) > 0 {
-			s.told = op.Position
-		}
+		s.Tell(op.Position)
 	}
 	return op, err
 }
@@ -179,7 +190,7 @@ func (s *Submitter) repeat(ctx context.Context, r Request, id uuid.UUID) (op Ope
 		p.Operation = id.String()
 		return Operation{}, true, p
 	case outcome.Rejection != nil:
-		return Operation{}, outcome.Rejection.Code.Status() < 500, rejected(outcome.Rejection, id)
+		return Operation{}, outcome.Rejection.Code.Status() < 500, s.rejected(outcome, id)
 	}
 	op, err = s.answer(ctx, id, outcome.Position, r.Wait)
 	return op, true, err
@@ -239,7 +250,7 @@ func (s *Submitter) first(ctx context.Context, r Request, key *eventstore.Idempo
 	case decision == nil:
 		return s.answer(ctx, id, recorded.Outcome.Position, r.Wait)
 	case decision.Rejection != nil:
-		return Operation{}, rejected(decision.Rejection, id)
+		return Operation{}, s.rejected(decision, id)
 	}
 	if r.Wait > 0 {
 		return s.ended(ctx, end, true, r.Wait)
@@ -265,8 +276,9 @@ func (s *Submitter) ask(ctx context.Context, cmd events.Command) (*eventstore.Ou
 }
 
 // rejected is a service's "no" to an operation, which the problem names unless another stands in the way.
-func rejected(p *problem.Problem, id uuid.UUID) error {
-	q := *p
+func (s *Submitter) rejected(o *eventstore.Outcome, id uuid.UUID) error {
+	s.Tell(o.Position) // the caller may look at the operation
+	q := *o.Rejection
 	if q.Operation == "" {
 		q.Operation = id.String()
 	}
@@ -295,16 +307,17 @@ func (s *Submitter) Ended(ctx context.Context, id uuid.UUID, wait time.Duration)
 // end is a look-out for the end of an operation: whoever ends it tells, and should that be lost the read model knows a
 // moment later.
 type end struct {
-	id    uuid.UUID
-	told  <-chan []events.Event
-	watch *readmodel.Watch
-	close func()
+	id      uuid.UUID
+	told    <-chan []events.Event
+	watch   *readmodel.Watch
+	changed <-chan struct{} // by the first change since the look-out began
+	close   func()
 }
 
 func (s *Submitter) watch(id uuid.UUID) *end {
 	told, stop := s.Bus.Ending(id)
 	w := s.Model.Watch(id)
-	return &end{id, told, w, func() { w.Close(); stop() }}
+	return &end{id, told, w, w.Changed(), func() { w.Close(); stop() }}
 }
 
 // ended waits for an end; fresh says that the look-out is older than the operation.
@@ -312,8 +325,7 @@ func (s *Submitter) ended(ctx context.Context, end *end, fresh bool, wait time.D
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer context.AfterFunc(s.draining, cancel)()
-	for ; ; fresh = false {
-		changed := end.watch.Changed()
+	for changed := end.changed; ; fresh, changed = false, end.watch.Changed() {
 		if !fresh {
 			op, ended, err := s.look(ctx, end.id)
 			if err != nil || ended {

@@ -66,7 +66,11 @@ func (s *server) gateway(ctx context.Context) error {
 			if here := s.serves("compute") || s.serves(storage.Domain); here && (ref == s.node.String() || ref == s.nodeName()) {
 				return s.node, nil
 			}
-			if id := roster.Node(ref); id != uuid.Nil {
+			id, err := roster.Node(ref)
+			if err != nil {
+				return uuid.Nil, problem.Invalid(problem.Field{Field: "node", Detail: "is the name of several nodes; give the id"})
+			}
+			if id != uuid.Nil {
 				return id, nil
 			}
 			return uuid.Nil, problem.New(problem.NotFound, "there is no node %q", ref)

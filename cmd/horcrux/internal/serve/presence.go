@@ -53,8 +53,8 @@ func (s *server) elsewhere(known []bus.Service) map[string]error {
 			continue
 		}
 		at := "@" + k.Name
-		if k.Name == "" {
-			at += k.Node.String()
+		if k.Name == "" || slices.ContainsFunc(known, func(o bus.Service) bool { return o.Name == k.Name && o.Node != k.Node }) {
+			at = "@" + k.Node.String()
 		}
 		if k.Silent > 0 {
 			out[k.Domain+at] = problem.New(problem.Unavailable, "nothing has been heard of it for %s", k.Silent.Round(time.Second))

@@ -257,10 +257,11 @@ func (s *server) relayRun(context.Context) error {
 	})
 	s.ready["relay"] = func(context.Context) error {
 		st := s.relay.Status()
-		if st.Stalled > relayLimit {
+		err := errors.Join(st.Lead, st.Events, st.Sweep)
+		if err == nil && st.Stalled > relayLimit {
 			return problem.New(problem.Unavailable, "nothing could be relayed for %s: Postgres or NATS does not answer", st.Stalled.Round(time.Second))
 		}
-		return errors.Join(st.Lead, st.Events, st.Sweep)
+		return err
 	}
 	return nil
 }

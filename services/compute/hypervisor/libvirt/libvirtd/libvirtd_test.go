@@ -41,16 +41,23 @@ func TestLife(t *testing.T) {
 			t.Errorf("adopted %v, process %d and %d", again.Adopted(), again.PID(), d.PID())
 		}
 		// The adopter ends it; the first finds out, and starts it again.
+		was := again.PID()
 		stop(t, again)
-		eventually(t, "started again", func() bool { return d.PID() != 0 && d.PID() != again.PID() })
+		eventually(t, "started again", func() bool { pid := d.PID(); return pid != 0 && pid != was })
 		sees(t, drv, id, hypervisor.Running)
 	})
 	t.Run("KilledIsStartedAgain", func(t *testing.T) {
-		pid := d.PID()
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		was := d.PID()
+		if was == 0 { // which to kill means all of us
+			t.Fatal("the daemon is down")
+		}
+		if err := syscall.Kill(was, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "started again", func() bool { return d.PID() != 0 && d.PID() != pid })
+		eventually(t, "started again", func() bool { pid := d.PID(); return pid != 0 && pid != was })
+		if got := d.Deaths(); got[len(got)-1] != "signal: killed" {
+			t.Errorf("it died: %q", got)
+		}
 		sees(t, drv, id, hypervisor.Running)
 	})
 	t.Run("GuestsOutliveStop", func(t *testing.T) {
