@@ -852,6 +852,51 @@ type ListVMHistoryParams struct {
 	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
 }
 
+// PauseVMParams defines parameters for PauseVM.
+type PauseVMParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ResetVMParams defines parameters for ResetVM.
+type ResetVMParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ResumeVMParams defines parameters for ResumeVM.
+type ResumeVMParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // RevertVMParams defines parameters for RevertVM.
 type RevertVMParams struct {
 	// Wait Seconds to wait for the end of the operation; 0 does not wait

@@ -36,6 +36,12 @@ func (s *Service) perform(ctx context.Context, id uuid.UUID, m vm.Machine) (any,
 		return vm.Settled{State: wire.StateRunning}, driverError(s.Driver.Start(ctx, id))
 	case "vm.stop":
 		return vm.Settled{State: wire.StateStopped}, driverError(s.Driver.Destroy(ctx, id))
+	case "vm.pause":
+		return vm.Settled{State: wire.StatePaused}, driverError(s.Driver.Pause(ctx, id))
+	case "vm.resume":
+		return vm.Settled{State: wire.StateRunning}, driverError(s.Driver.Resume(ctx, id))
+	case "vm.reset":
+		return vm.Settled{State: wire.StateRunning}, driverError(s.Driver.Reset(ctx, id))
 	case "vm.update":
 		return vm.Settled{}, driverError(s.update(ctx, id, m.Update))
 	case "vm.remove":
@@ -158,6 +164,8 @@ func driverError(err error) error {
 		return fmt.Errorf("%w: %w", problem.New(problem.InvalidValue, "the hypervisor refuses this configuration; the operation's log says why"), err)
 	case errors.Is(err, hypervisor.ErrNotFound):
 		return fmt.Errorf("%w: %w", problem.New(problem.EffectFailed, "the hypervisor does not know this machine any more"), err)
+	case errors.Is(err, hypervisor.ErrConflict):
+		return fmt.Errorf("%w: %w", problem.New(problem.EffectFailed, "the guest is in another state than it was when this was asked"), err)
 	}
 	return err
 }

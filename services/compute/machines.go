@@ -33,6 +33,9 @@ func (s *Service) kind() *engine.Kind[vm.Machine] {
 			"start":    {Decode: decodeStart, Prepare: s.prepareEffect},
 			"stop":     {Decode: decodeStop, Prepare: s.prepareEffect, Overtakes: overtakes},
 			"shutdown": {Decode: decodeStop, Prepare: s.prepareEffect},
+			"pause":    {Decode: decodePause, Prepare: s.prepareEffect},
+			"resume":   {Decode: decodeResume, Prepare: s.prepareEffect},
+			"reset":    {Decode: decodeReset, Prepare: s.prepareEffect},
 			"update":   {Decode: decodeUpdate, Prepare: s.prepareEffect},
 			"delete":   {Decode: decodeDelete, Prepare: s.prepareEffect, Plan: planDelete, Overtakes: overtakes},
 			"remove":   {Decode: func(c events.Command) (any, error) { return vm.Remove{Intent: c.Intent()}, nil }},
@@ -57,6 +60,12 @@ func decodeStop(c events.Command) (any, error) {
 	data, err := engine.StrictData[wire.StopData](c)
 	return vm.Stop{Intent: c.Intent(), StopData: data}, err
 }
+
+func decodePause(c events.Command) (any, error) { return vm.Pause{Intent: c.Intent()}, nil }
+
+func decodeResume(c events.Command) (any, error) { return vm.Resume{Intent: c.Intent()}, nil }
+
+func decodeReset(c events.Command) (any, error) { return vm.Reset{Intent: c.Intent()}, nil }
 
 func decodeUpdate(c events.Command) (any, error) {
 	data, err := engine.StrictData[wire.UpdateData](c)

@@ -41,6 +41,8 @@ func TestCrash(t *testing.T) {
 			all("operation.step_ended", "decided"), all("vm.define", effect...))},
 		{"start", join(all("vm.start", intake...), all("vm.start", effect...))},
 		{"stop", join(all("vm.stop", intake...), all("vm.stop", effect...))},
+		{"pause", join(all("vm.pause", "decided"), all("vm.pause", effect...))},
+		{"resume", join(all("vm.resume", "decided"), all("vm.resume", effect...))},
 		{"delete", join(all("vm.delete", intake...), all("vm.remove", effect...), all("volume.delete", append(effect, "decided")...))},
 	} {
 		for n, point := range c.points {
@@ -73,6 +75,12 @@ func crash(t *testing.T, i *instance.Instance, w *domains, verb, point, name str
 	case "stop":
 		i.Must("POST", "/api/vms/"+name+"/start", nil)
 		path, body = "/api/vms/"+name+"/stop", nil
+	case "pause", "resume":
+		i.Must("POST", "/api/vms/"+name+"/start", nil)
+		if verb == "resume" {
+			i.Must("POST", "/api/vms/"+name+"/pause", nil)
+		}
+		path, body = "/api/vms/"+name+"/"+verb, nil
 	case "delete":
 		method, path, body = "DELETE", "/api/vms/"+name, nil
 	}
@@ -100,7 +108,8 @@ func crash(t *testing.T, i *instance.Instance, w *domains, verb, point, name str
 	id := op.ResourceID.String()
 	want := map[string]effects{
 		"create": {defined: 1}, "start": {defined: 1, started: 1},
-		"stop": {defined: 1, started: 1, stopped: 1}, "delete": {defined: 1, undefined: 1},
+		"stop":  {defined: 1, started: 1, stopped: 1},
+		"pause": {defined: 1, started: 1, paused: 1}, "resume": {defined: 1, started: 1, paused: 1, resumed: 1}, "delete": {defined: 1, undefined: 1},
 	}[verb]
 	instance.Eventually(t, 5*time.Second, fmt.Sprintf("effects are %+v, want %+v", w.of(id), want), func() bool { return w.of(id) == want })
 	files := volumeFiles(t, i)

@@ -39,7 +39,7 @@ func tryVirsh(i *instance.Instance, args ...string) (string, error) {
 }
 
 // effects are what libvirt said happened to a domain.
-type effects struct{ defined, started, stopped, undefined int }
+type effects struct{ defined, started, stopped, paused, resumed, undefined int }
 
 // domains counts the lifecycle events of an instance's libvirtd, over a connection of its own.
 type domains struct {
@@ -86,6 +86,12 @@ func (d *domains) count(e libvirt.DomainEventLifecycleMsg) {
 		d.seen[id].started++
 	case libvirt.DomainEventStopped:
 		d.seen[id].stopped++
+	case libvirt.DomainEventSuspended:
+		d.seen[id].paused++
+	case libvirt.DomainEventResumed:
+		if d.seen[id].paused > 0 { // a start tells of one too
+			d.seen[id].resumed++
+		}
 	case libvirt.DomainEventUndefined:
 		d.seen[id].undefined++
 	}

@@ -27,7 +27,7 @@ func TestBehindOurBack(t *testing.T) {
 		{"destroy", vm.StateStopped, "vm.stopped"},
 		{"start", vm.StateRunning, "vm.started"},
 		{"suspend", vm.StatePaused, "vm.paused"},
-		{"resume", vm.StateRunning, "vm.started"},
+		{"resume", vm.StateRunning, "vm.resumed"},
 	} {
 		i.Run(t, "virsh "+c.verb, func(t *testing.T) {
 			virsh(t, i, c.verb, "t1")

@@ -33,6 +33,7 @@ func TestStory(t *testing.T) {
 		{"a revert brings domain and configuration back", (*story).revert},
 		{"a key makes a request once", (*story).repeat},
 		{"min_position reads one's own writes", (*story).readOwn},
+		{"it is paused, goes on, and is reset", (*story).power},
 		{"the guest shuts down when it is asked", (*story).shutdown},
 		{"it starts with its node", (*story).autostart},
 		{"deleted, its disk is kept and can be deleted too", (*story).delete},
@@ -171,6 +172,29 @@ func (s *story) change(t *testing.T) {
 	}
 	if got := virsh(t, s.Instance, "desc", "t1"); got != "for <tests> & more" {
 		t.Errorf("a late change made it %q", got)
+	}
+}
+
+func (s *story) power(t *testing.T) {
+	for _, c := range []struct {
+		verb, domain string
+		state        vm.State
+	}{{"pause", "paused", vm.StatePaused}, {"resume", "running", vm.StateRunning}} {
+		s.Must("POST", "/api/vms/t1/"+c.verb, nil)
+		if state := virsh(t, s.Instance, "domstate", "t1"); state != c.domain || s.vm().State != c.state {
+			t.Errorf("after %s the domain is %s, shown as %s", c.verb, state, s.vm().State)
+		}
+		if status, p := s.Problem("POST", "/api/vms/t1/"+c.verb, nil); status != http.StatusConflict || p.Code != problem.InvalidState {
+			t.Errorf("%s again: %d %+v", c.verb, status, p)
+		}
+	}
+	said := s.domains.console(t, "t1")
+	s.Must("POST", "/api/vms/t1/reset", nil)
+	instance.Eventually(t, time.Minute, "the guest has come to user space again", func() bool {
+		return strings.Contains(said.String(), guest.Line)
+	})
+	if last := s.events(0); last[len(last)-1].Type != "vm.reset" || s.vm().State != vm.StateRunning {
+		t.Errorf("told as %+v, shown as %s", last[len(last)-1], s.vm().State)
 	}
 }
 

@@ -74,8 +74,16 @@ func apply(v *View, event any, e events.Event) bool {
 		observed(StateStopped)
 	case StopFailed:
 		observed(ev.State)
-	case PausedObserved:
+	case Paused:
 		observed(StatePaused)
+	case PauseFailed:
+		observed(ev.State)
+	case Resumed, Reset:
+		observed(StateRunning)
+	case ResumeFailed:
+		observed(ev.State)
+	case ResetFailed:
+		observed(ev.State)
 	case Lost:
 		observed(StateError)
 	case Updated:

@@ -170,9 +170,44 @@ type StopFailed struct {
 	State   State            `json:"state"`
 }
 
-// PausedObserved says that the domain was found paused.
-type PausedObserved struct {
+// PauseRequested is the intent to hold the guest's CPUs.
+type PauseRequested struct{ events.Intent }
+
+// Paused says that the guest's CPUs are held. Cause is empty when we did it, otherwise what was observed.
+type Paused struct {
 	Cause string `json:"cause,omitempty"`
+}
+
+// PauseFailed says that the pause did not come about. State is what was observed after it.
+type PauseFailed struct {
+	Problem *problem.Problem `json:"problem"`
+	State   State            `json:"state"`
+}
+
+// ResumeRequested is the intent to let a paused guest go on.
+type ResumeRequested struct{ events.Intent }
+
+// Resumed says that a paused guest goes on. Cause is empty when we did it, otherwise what was observed.
+type Resumed struct {
+	Cause string `json:"cause,omitempty"`
+}
+
+// ResumeFailed says that the resume did not come about. State is what was observed after it.
+type ResumeFailed struct {
+	Problem *problem.Problem `json:"problem"`
+	State   State            `json:"state"`
+}
+
+// ResetRequested is the intent to reset the machine as its button would.
+type ResetRequested struct{ events.Intent }
+
+// Reset says that the machine was reset.
+type Reset struct{}
+
+// ResetFailed says that the reset did not come about. State is what was observed after it.
+type ResetFailed struct {
+	Problem *problem.Problem `json:"problem"`
+	State   State            `json:"state"`
 }
 
 // Lost says that the domain vanished behind our back.
@@ -237,7 +272,15 @@ var Codec = events.NewCodec(Kind,
 	events.TypeOf[StopRequested]("vm.stop_requested"),
 	events.TypeOf[Stopped]("vm.stopped"),
 	events.TypeOf[StopFailed]("vm.stop_failed"),
-	events.TypeOf[PausedObserved]("vm.paused"),
+	events.TypeOf[PauseRequested]("vm.pause_requested"),
+	events.TypeOf[Paused]("vm.paused"),
+	events.TypeOf[PauseFailed]("vm.pause_failed"),
+	events.TypeOf[ResumeRequested]("vm.resume_requested"),
+	events.TypeOf[Resumed]("vm.resumed"),
+	events.TypeOf[ResumeFailed]("vm.resume_failed"),
+	events.TypeOf[ResetRequested]("vm.reset_requested"),
+	events.TypeOf[Reset]("vm.reset"),
+	events.TypeOf[ResetFailed]("vm.reset_failed"),
 	events.TypeOf[Lost]("vm.lost"),
 	events.TypeOf[Updated]("vm.updated"),
 	events.TypeOf[UpdateRequested]("vm.update_requested"),

@@ -33,6 +33,9 @@ func (a answer) VisitListVMHistoryResponse(w http.ResponseWriter) error        {
 func (a answer) VisitListVMsResponse(w http.ResponseWriter) error              { return a.write(w) }
 func (a answer) VisitListVolumeHistoryResponse(w http.ResponseWriter) error    { return a.write(w) }
 func (a answer) VisitListVolumesResponse(w http.ResponseWriter) error          { return a.write(w) }
+func (a answer) VisitPauseVMResponse(w http.ResponseWriter) error              { return a.write(w) }
+func (a answer) VisitResetVMResponse(w http.ResponseWriter) error              { return a.write(w) }
+func (a answer) VisitResumeVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitRetryDeadLetterResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitRevertVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitShutdownVMResponse(w http.ResponseWriter) error           { return a.write(w) }

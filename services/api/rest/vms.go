@@ -64,6 +64,18 @@ func (s *Server) ShutdownVM(ctx context.Context, r ShutdownVMRequestObject) (Shu
 	return s.shutdown(ctx, r.ID, r.Body)
 }
 
+func (s *Server) PauseVM(ctx context.Context, r PauseVMRequestObject) (PauseVMResponseObject, error) {
+	return s.command(ctx, named(&vm.Resource, r.ID), "pause", nil)
+}
+
+func (s *Server) ResumeVM(ctx context.Context, r ResumeVMRequestObject) (ResumeVMResponseObject, error) {
+	return s.command(ctx, named(&vm.Resource, r.ID), "resume", nil)
+}
+
+func (s *Server) ResetVM(ctx context.Context, r ResetVMRequestObject) (ResetVMResponseObject, error) {
+	return s.command(ctx, named(&vm.Resource, r.ID), "reset", nil)
+}
+
 func (s *Server) RevertVM(ctx context.Context, r RevertVMRequestObject) (RevertVMResponseObject, error) {
 	return s.revert(ctx, named(&vm.Resource, r.ID), r.Body.To)
 }

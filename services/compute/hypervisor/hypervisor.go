@@ -134,6 +134,13 @@ type Driver interface {
 	Destroy(ctx context.Context, id uuid.UUID) error
 	// Shutdown asks the guest to power off and does not wait. ErrConflict when it does not run; ErrNotFound.
 	Shutdown(ctx context.Context, id uuid.UUID) error
+	// Pause holds a running domain's CPUs; a paused one is success. ErrConflict when it is off; ErrNotFound.
+	Pause(ctx context.Context, id uuid.UUID) error
+	// Resume lets a paused domain go on; a running one is success. ErrConflict when it is off; ErrNotFound.
+	Resume(ctx context.Context, id uuid.UUID) error
+	// Reset does to a running domain what its reset button would. Alone among the mutations it leaves nothing by which it
+	// would be recognised: repeated, it happens again. ErrConflict when it is off; ErrNotFound.
+	Reset(ctx context.Context, id uuid.UUID) error
 	// SetAutostart says whether the domain starts with the hypervisor. ErrNotFound.
 	SetAutostart(ctx context.Context, id uuid.UUID, on bool) error
 	// SetDescription changes what the hypervisor's own tools show. ErrNotFound.

@@ -32,6 +32,12 @@ type (
 		events.Intent
 		vm.StopData
 	}
+	// Pause holds the guest's CPUs.
+	Pause struct{ events.Intent }
+	// Resume lets a paused guest go on.
+	Resume struct{ events.Intent }
+	// Reset does what the machine's button does.
+	Reset struct{ events.Intent }
 	// Update changes what needs no restart.
 	Update struct {
 		events.Intent
@@ -103,6 +109,12 @@ func Decide(m Machine, c any) ([]any, error) {
 		return m.start(c)
 	case Stop:
 		return m.stop(c)
+	case Pause:
+		return m.power(vm.StateRunning, "paused", vm.PauseRequested(c))
+	case Resume:
+		return m.power(vm.StatePaused, "resumed", vm.ResumeRequested(c))
+	case Reset:
+		return m.power(vm.StateRunning, "reset", vm.ResetRequested(c))
 	case Update:
 		return m.update(c)
 	case Delete:
@@ -160,9 +172,27 @@ func (m Machine) stop(c Stop) ([]any, error) {
 	return []any{vm.StopRequested{Intent: c.Intent, Force: c.Force, TimeoutS: c.TimeoutS}}, nil
 }
 
-// yields says whether what is under way may be overtaken by force: a start or a stop, never a create or delete.
+// power begins what a machine can only do in one state.
+func (m Machine) power(in vm.State, done string, event any) ([]any, error) {
+	if p := m.busy(); p != nil {
+		return nil, p
+	}
+	if m.State != in {
+		return nil, problem.New(problem.InvalidState, "a virtual machine that is %s cannot be %s", m.State, done)
+	}
+	return []any{event}, nil
+}
+
+// yields says whether what is under way may be overtaken by force: what changes the power, never a create or delete.
 func (m Machine) yields() bool {
-	return m.Process == uuid.Nil && (m.State == vm.StateStarting || m.State == vm.StateStopping)
+	if m.Process != uuid.Nil || m.Intent == nil {
+		return false
+	}
+	switch m.Intent.Type {
+	case "vm.start", "vm.stop", "vm.shutdown", "vm.pause", "vm.resume", "vm.reset":
+		return true
+	}
+	return false
 }
 
 func (m Machine) update(c Update) ([]any, error) {
@@ -219,8 +249,10 @@ func (m Machine) fact(c any) []any {
 			return []any{vm.Removed{}}
 		case "vm.update":
 			return []any{vm.Updated{UpdateData: m.Update}}
+		case "vm.reset":
+			return []any{vm.Reset{}}
 		}
-		return []any{stateEvent(c.State, "")}
+		return []any{m.seen(c.State, "")}
 	case Failed:
 		switch m.Intent.Type {
 		case "vm.define":
@@ -229,6 +261,12 @@ func (m Machine) fact(c any) []any {
 			return []any{vm.StartFailed{Problem: c.Problem, State: c.State}}
 		case "vm.stop", "vm.shutdown":
 			return []any{vm.StopFailed{Problem: c.Problem, State: c.State}}
+		case "vm.pause":
+			return []any{vm.PauseFailed{Problem: c.Problem, State: c.State}}
+		case "vm.resume":
+			return []any{vm.ResumeFailed{Problem: c.Problem, State: c.State}}
+		case "vm.reset":
+			return []any{vm.ResetFailed{Problem: c.Problem, State: c.State}}
 		case "vm.update":
 			return []any{vm.UpdateFailed{Problem: c.Problem}}
 		case "vm.remove":
@@ -251,17 +289,21 @@ func (m Machine) observed(c Observed) []any {
 	}
 	switch c.State {
 	case vm.StateRunning, vm.StateStopped, vm.StatePaused:
-		return []any{stateEvent(c.State, c.Cause)}
+		return []any{m.seen(c.State, c.Cause)}
 	}
 	return nil
 }
 
-func stateEvent(s vm.State, cause string) any {
+// seen is the event of a machine that was seen in a state.
+func (m Machine) seen(s vm.State, cause string) any {
 	switch s {
 	case vm.StateRunning:
+		if m.State == vm.StatePaused {
+			return vm.Resumed{Cause: cause}
+		}
 		return vm.Started{Cause: cause}
 	case vm.StatePaused:
-		return vm.PausedObserved{Cause: cause}
+		return vm.Paused{Cause: cause}
 	case vm.StateStopped:
 		return vm.Stopped{Cause: cause}
 	}

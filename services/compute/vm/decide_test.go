@@ -57,7 +57,10 @@ var defined = []any{
 
 func with(cs []any, more ...any) []any { return append(append([]any{}, cs...), more...) }
 
-var started = with(defined, vm.Start{Intent: intent("vm.start", opA)}, vm.Settled{State: wire.StateRunning})
+var (
+	started = with(defined, vm.Start{Intent: intent("vm.start", opA)}, vm.Settled{State: wire.StateRunning})
+	paused  = with(started, vm.Observed{Node: node, State: wire.StatePaused})
+)
 
 func TestDecide(t *testing.T) {
 	starting := with(defined, vm.Start{Intent: intent("vm.start", opA)})
@@ -89,6 +92,14 @@ func TestDecide(t *testing.T) {
 		{name: "stop by force does not overtake a delete", given: deleting, when: force(opB), code: problem.InvalidState, names: opA.String()},
 		{name: "stop of a stopped one", given: defined, when: force(opB), code: problem.InvalidState},
 		{name: "shutdown of a paused one", given: with(started, vm.Observed{Node: node, State: wire.StatePaused}), when: ask, code: problem.InvalidState},
+		{name: "pause", given: with(started, vm.Pause{Intent: intent("vm.pause", opB)}), when: vm.Settled{State: wire.StatePaused}, then: wire.StatePaused},
+		{name: "pause of a stopped one", given: defined, when: vm.Pause{Intent: intent("vm.pause", opB)}, code: problem.InvalidState},
+		{name: "resume", given: with(paused, vm.Resume{Intent: intent("vm.resume", opB)}), when: vm.Settled{State: wire.StateRunning}, then: wire.StateRunning},
+		{name: "resume of a running one", given: started, when: vm.Resume{Intent: intent("vm.resume", opB)}, code: problem.InvalidState},
+		{name: "reset", given: with(started, vm.Reset{Intent: intent("vm.reset", opB)}), when: vm.Settled{State: wire.StateRunning}, then: wire.StateRunning},
+		{name: "reset of a paused one", given: paused, when: vm.Reset{Intent: intent("vm.reset", opB)}, code: problem.InvalidState},
+		{name: "a pause that found the guest off", given: with(started, vm.Pause{Intent: intent("vm.pause", opB)}), when: vm.Failed{Problem: problem.New(problem.EffectFailed, "no"), State: wire.StateStopped}, then: wire.StateStopped},
+		{name: "stop by force overtakes a pause", given: with(started, vm.Pause{Intent: intent("vm.pause", opA)}), when: force(opB), then: wire.StateStopping},
 		{name: "delete of a running one", given: started, when: vm.Delete{Intent: intent("vm.delete", opB)}, code: problem.InvalidState},
 		{name: "delete by force of a running one", given: started, when: vm.Delete{Intent: intent("vm.delete", opB), DeleteData: wire.DeleteData{Force: true}}, then: wire.StateDeleting},
 		{name: "start failed", given: starting, when: vm.Failed{Problem: problem.New(problem.EffectFailed, "no"), State: wire.StateStopped}, then: wire.StateStopped},

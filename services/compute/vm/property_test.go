@@ -57,7 +57,7 @@ func TestAnyOrder(t *testing.T) {
 			in := func(kind string) events.Intent {
 				return events.Intent{Type: kind, Command: events.DerivedID(op, kind), Operation: op}
 			}
-			switch rapid.IntRange(0, 12).Draw(t, "what") {
+			switch rapid.IntRange(0, 15).Draw(t, "what") {
 			case 0:
 				c := create(op)
 				c.Intent = in("vm.create")
@@ -102,6 +102,12 @@ func TestAnyOrder(t *testing.T) {
 				}
 			case 12:
 				step(vm.ProcessEnded{Operation: op, Problem: failure})
+			case 13:
+				step(vm.Pause{Intent: in("vm.pause")})
+			case 14:
+				step(vm.Resume{Intent: in("vm.resume")})
+			case 15:
+				step(vm.Reset{Intent: in("vm.reset")})
 			}
 		}
 		again := vm.Decider.Initial()

@@ -92,8 +92,22 @@ func Evolve(m Machine, event any) Machine {
 		settle(vm.StateStopped)
 	case vm.StopFailed:
 		settle(ev.State)
-	case vm.PausedObserved:
+	case vm.PauseRequested:
+		begin(ev.Intent, "")
+	case vm.Paused:
 		settle(vm.StatePaused)
+	case vm.PauseFailed:
+		settle(ev.State)
+	case vm.ResumeRequested:
+		begin(ev.Intent, "")
+	case vm.Resumed, vm.Reset:
+		settle(vm.StateRunning)
+	case vm.ResumeFailed:
+		settle(ev.State)
+	case vm.ResetRequested:
+		begin(ev.Intent, "")
+	case vm.ResetFailed:
+		settle(ev.State)
 	case vm.Lost:
 		m.Defined = false
 		settle(vm.StateError)

@@ -15,7 +15,8 @@ import (
 
 func (a *app) vm() *cobra.Command {
 	return group("vm", "Virtual machines",
-		a.vmList(), a.vmShow(), a.vmCreate(), a.vmStart(), a.vmStop(), a.vmShutdown(), a.vmUpdate(), a.vmDelete(),
+		a.vmList(), a.vmShow(), a.vmCreate(), a.vmStart(), a.vmStop(), a.vmShutdown(), a.vmPause(), a.vmResume(),
+		a.vmReset(), a.vmUpdate(), a.vmDelete(),
 		a.history("history VM", "What happened to a virtual machine",
 			func(ctx context.Context, s *session, args []string, size *int, cursor *string) (openapi.History, error) {
 				return client.Decode[openapi.History](s.ListVMHistory(ctx, args[0], &openapi.ListVMHistoryParams{Limit: size, Cursor: cursor}))
@@ -84,53 +85,6 @@ func (a *app) vmShow() *cobra.Command {
 		return printOne(s, v.Name, v)
 	})
 	cmd.Flags().StringVar(&at, "at", "", "as it was: a time (RFC 3339) or a position")
-	return cmd
-}
-
-func (a *app) vmStart() *cobra.Command {
-	var c *change
-	cmd := a.leaf("start VM", "Start a virtual machine", func(ctx context.Context, s *session, args []string) error {
-		resp, err := s.StartVM(ctx, args[0], &openapi.StartVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()})
-		return s.finish(ctx, args[0], resp, err)
-	})
-	c = a.changing(cmd)
-	c.conditional(cmd)
-	return cmd
-}
-
-func (a *app) vmStop() *cobra.Command {
-	var c *change
-	var force bool
-	var timeout int
-	cmd := a.leaf("stop VM", "Stop a virtual machine by force", func(ctx context.Context, s *session, args []string) error {
-		params := &openapi.StopVMParams{
-			Force: given(s.cmd, "force", force), Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam(),
-		}
-		if patience := given(s.cmd, "timeout", timeout); patience != nil {
-			resp, err := s.StopVM(ctx, args[0], params, openapi.VMShutdown{TimeoutS: patience})
-			return s.finish(ctx, args[0], resp, err)
-		}
-		resp, err := s.StopVMWithBody(ctx, args[0], params, "application/json", nil)
-		return s.finish(ctx, args[0], resp, err)
-	})
-	c = a.changing(cmd)
-	c.conditional(cmd)
-	cmd.Flags().BoolVar(&force, "force", true, "like pulling the plug; --force=false asks the guest")
-	cmd.Flags().IntVar(&timeout, "timeout", 120, "seconds that the guest may take when it is asked")
-	return cmd
-}
-
-func (a *app) vmShutdown() *cobra.Command {
-	var c *change
-	var timeout int
-	cmd := a.leaf("shutdown VM", "Ask the guest to power off", func(ctx context.Context, s *session, args []string) error {
-		params := &openapi.ShutdownVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()}
-		resp, err := s.ShutdownVM(ctx, args[0], params, openapi.VMShutdown{TimeoutS: &timeout})
-		return s.finish(ctx, args[0], resp, err)
-	})
-	c = a.changing(cmd)
-	c.conditional(cmd)
-	cmd.Flags().IntVar(&timeout, "timeout", 120, "seconds that the guest may take")
 	return cmd
 }
 

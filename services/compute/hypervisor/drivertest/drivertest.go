@@ -29,6 +29,8 @@ const (
 	Describe Capability = "describe"
 	// Crash: Harness.Crash can end a guest behind the driver's back.
 	Crash Capability = "crash"
+	// Reset: a running domain can be reset.
+	Reset Capability = "reset"
 	// Persist: domains outlive the last connection.
 	Persist Capability = "persist"
 	// Rename: a domain that is defined again may have another name.
@@ -87,6 +89,9 @@ func Run(t *testing.T, h Harness) {
 		{"Start", (*suite).start},
 		{"Destroy", (*suite).destroy},
 		{"Shutdown", (*suite).shutdown},
+		{"Pause", (*suite).pause},
+		{"Resume", (*suite).resume},
+		{"Reset", (*suite).reset},
 		{"SetAutostart", (*suite).autostart},
 		{"SetDescription", (*suite).description},
 		{"Domain", (*suite).domain},

@@ -220,6 +220,52 @@ func (s *suite) shutdown() {
 	s.notFound(func(c *cas, id uuid.UUID) error { return c.d.Shutdown(c.ctx(), id) })
 }
 
+func (s *suite) pause() {
+	s.cas("OK", func(c *cas) {
+		spec := c.running()
+		for range 2 { // a paused one is success
+			c.ok(c.d.Pause(c.ctx(), spec.ID))
+			c.see(spec.ID, hypervisor.Paused)
+		}
+	})
+	s.cas("ErrConflictWhenOff", func(c *cas) {
+		spec := c.defined()
+		c.fails(c.d.Pause(c.ctx(), spec.ID), hypervisor.ErrConflict)
+		c.see(spec.ID, hypervisor.Off)
+	})
+	s.notFound(func(c *cas, id uuid.UUID) error { return c.d.Pause(c.ctx(), id) })
+}
+
+func (s *suite) resume() {
+	s.cas("OK", func(c *cas) {
+		spec := c.running()
+		c.ok(c.d.Pause(c.ctx(), spec.ID))
+		for range 2 { // a running one is success
+			c.ok(c.d.Resume(c.ctx(), spec.ID))
+			c.see(spec.ID, hypervisor.Running)
+		}
+	})
+	s.cas("ErrConflictWhenOff", func(c *cas) {
+		spec := c.defined()
+		c.fails(c.d.Resume(c.ctx(), spec.ID), hypervisor.ErrConflict)
+		c.see(spec.ID, hypervisor.Off)
+	})
+	s.notFound(func(c *cas, id uuid.UUID) error { return c.d.Resume(c.ctx(), id) })
+}
+
+func (s *suite) reset() {
+	s.cas("OK", func(c *cas) {
+		spec := c.running()
+		c.ok(c.d.Reset(c.ctx(), spec.ID))
+		c.see(spec.ID, hypervisor.Running)
+	}, Reset)
+	s.cas("ErrConflictWhenOff", func(c *cas) {
+		spec := c.defined()
+		c.fails(c.d.Reset(c.ctx(), spec.ID), hypervisor.ErrConflict)
+	}, Reset)
+	s.cas("ErrNotFound", func(c *cas) { c.fails(c.d.Reset(c.ctx(), uuid.New()), hypervisor.ErrNotFound) }, Reset)
+}
+
 func (s *suite) autostart() {
 	for name, given := range map[string]func(*cas) hypervisor.Spec{"Off": (*cas).defined, "Running": (*cas).running} {
 		s.cas(name, func(c *cas) {

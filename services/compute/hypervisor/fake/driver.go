@@ -134,6 +134,47 @@ func (d *Driver) Shutdown(ctx context.Context, id uuid.UUID) error {
 	})
 }
 
+// Pause implements hypervisor.Driver.
+func (d *Driver) Pause(ctx context.Context, id uuid.UUID) error {
+	return d.change(ctx, "Pause", id, func(dom *domain, e *Effects) error {
+		switch {
+		case !dom.active():
+			return refuse(hypervisor.ErrConflict, "domain %s is %s", id, dom.state)
+		case dom.state == hypervisor.Running:
+			dom.state = hypervisor.Paused
+			e.Paused++
+			d.h.publish(id, dom.state, "paused")
+		}
+		return nil
+	})
+}
+
+// Resume implements hypervisor.Driver.
+func (d *Driver) Resume(ctx context.Context, id uuid.UUID) error {
+	return d.change(ctx, "Resume", id, func(dom *domain, e *Effects) error {
+		switch {
+		case !dom.active():
+			return refuse(hypervisor.ErrConflict, "domain %s is %s", id, dom.state)
+		case dom.state == hypervisor.Paused:
+			dom.state = hypervisor.Running
+			e.Resumed++
+			d.h.publish(id, dom.state, "resumed")
+		}
+		return nil
+	})
+}
+
+// Reset implements hypervisor.Driver.
+func (d *Driver) Reset(ctx context.Context, id uuid.UUID) error {
+	return d.change(ctx, "Reset", id, func(dom *domain, e *Effects) error {
+		if !dom.active() {
+			return refuse(hypervisor.ErrConflict, "domain %s is %s", id, dom.state)
+		}
+		e.Reset++
+		return nil
+	})
+}
+
 // SetAutostart implements hypervisor.Driver.
 func (d *Driver) SetAutostart(ctx context.Context, id uuid.UUID, on bool) error {
 	return d.change(ctx, "SetAutostart", id, func(dom *domain, e *Effects) error {

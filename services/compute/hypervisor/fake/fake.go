@@ -19,7 +19,7 @@ import (
 // Effects counts what really happened to one domain, so that a test can tell once from twice. A repeated mutation
 // that found its work done is not counted.
 type Effects struct {
-	Defined, Undefined, Started, Destroyed, Shutdown, Autostart, Description int
+	Defined, Undefined, Started, Destroyed, Shutdown, Paused, Resumed, Reset, Autostart, Description int
 }
 
 type domain struct {

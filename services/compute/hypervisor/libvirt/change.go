@@ -173,6 +173,38 @@ func (d *Driver) Shutdown(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
+// Pause implements hypervisor.Driver.
+func (d *Driver) Pause(ctx context.Context, id uuid.UUID) error {
+	return d.power(ctx, id, "pause", hypervisor.Paused, (*golibvirt.Libvirt).DomainSuspend)
+}
+
+// Resume implements hypervisor.Driver.
+func (d *Driver) Resume(ctx context.Context, id uuid.UUID) error {
+	return d.power(ctx, id, "resume", hypervisor.Running, (*golibvirt.Libvirt).DomainResume)
+}
+
+// Reset implements hypervisor.Driver.
+func (d *Driver) Reset(ctx context.Context, id uuid.UUID) error {
+	return d.power(ctx, id, "reset", "", func(l *golibvirt.Libvirt, dom golibvirt.Domain) error { return l.DomainReset(dom, 0) })
+}
+
+// power changes an active domain, which may be in the state already that is wanted.
+func (d *Driver) power(ctx context.Context, id uuid.UUID, verb string, wanted hypervisor.State, f func(*golibvirt.Libvirt, golibvirt.Domain) error) error {
+	err := d.do(ctx, func(l *golibvirt.Libvirt) error { return f(l, handle(id)) })
+	if state, ok := d.afterRefusal(ctx, id, err); ok {
+		switch {
+		case state == wanted:
+			return nil
+		case !active(state):
+			err = fmt.Errorf("%w: it is %s", hypervisor.ErrConflict, state)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s domain %s: %w", verb, id, err)
+	}
+	return nil
+}
+
 // afterRefusal looks where a domain is whose hypervisor would not change it: libvirt has a number for "not in this
 // state", but not all of its drivers use it.
 func (d *Driver) afterRefusal(ctx context.Context, id uuid.UUID, err error) (hypervisor.State, bool) {

@@ -188,7 +188,9 @@ func TestConformanceOnTheTestDriver(t *testing.T) {
 		Hang:        p.hang,
 		Foreign:     foreign(l, "test", "i686"),
 		Description: description(l),
-		Lacks:       map[drivertest.Capability]string{drivertest.Crash: "its guests have no process"},
+		Lacks: map[drivertest.Capability]string{
+			drivertest.Crash: "its guests have no process", drivertest.Reset: "the test driver has no reset",
+		},
 	})
 }
 
