@@ -48,12 +48,16 @@ func image(t *testing.T, name, format string) string {
 // opened says whether a process has the file open.
 func opened(t *testing.T, path string) bool {
 	t.Helper()
+	want, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
 	files, err := filepath.Glob("/proc/[0-9]*/fd/*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		if to, err := os.Readlink(file); err == nil && to == path { // many have gone by now
+		if is, err := os.Stat(file); err == nil && os.SameFile(is, want) { // many have gone by now
 			return true
 		}
 	}
