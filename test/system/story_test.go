@@ -50,6 +50,7 @@ type story struct {
 	*instance.Instance
 	domains *domains
 	created operation.View
+	said    *transcript            // by the guest, from its start
 	history []openapi.HistoryEntry // of the create and the start
 }
 
@@ -80,7 +81,7 @@ func (s *story) create(t *testing.T) {
 		"boot":  map[string]any{"kernel": kernel, "initrd": image, "cmdline": "console=ttyS0"},
 		"disks": []any{map[string]any{"pool": "local", "size_gb": 1}},
 	})
-	said := s.domains.console(t, "t1")
+	s.said = s.domains.console(t, "t1")
 	if list := virsh(t, s.Instance, "list", "--name"); list != "t1" {
 		t.Errorf("virsh lists %q as running", list)
 	}
@@ -100,7 +101,7 @@ func (s *story) create(t *testing.T) {
 		t.Errorf("volumes %q, the domain has\n%s", files, disks)
 	}
 	instance.Eventually(t, time.Minute, "the guest says that it has come to user space", func() bool {
-		return strings.Contains(said.String(), guest.Line)
+		return strings.Contains(s.said.String(), guest.Line)
 	})
 }
 
@@ -188,10 +189,9 @@ func (s *story) power(t *testing.T) {
 			t.Errorf("%s again: %d %+v", c.verb, status, p)
 		}
 	}
-	said := s.domains.console(t, "t1")
 	s.Must("POST", "/api/vms/t1/reset", nil)
 	instance.Eventually(t, time.Minute, "the guest has come to user space again", func() bool {
-		return strings.Contains(said.String(), guest.Line)
+		return strings.Count(s.said.String(), guest.Line) == 2
 	})
 	if last := s.events(0); last[len(last)-1].Type != "vm.reset" || s.vm().State != vm.StateRunning {
 		t.Errorf("told as %+v, shown as %s", last[len(last)-1], s.vm().State)
