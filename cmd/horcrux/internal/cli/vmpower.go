@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/spf13/cobra"
 
@@ -10,11 +9,10 @@ import (
 )
 
 // vmPower is a command that changes the power of a virtual machine and needs nothing but its name.
-func (a *app) vmPower(use, short string, call func(context.Context, *session, string, *change) (*http.Response, error)) *cobra.Command {
+func (a *app) vmPower(use, short string, call func(context.Context, *session, string, *change) error) *cobra.Command {
 	var c *change
 	cmd := a.leaf(use+" VM", short, func(ctx context.Context, s *session, args []string) error {
-		resp, err := call(ctx, s, args[0], c)
-		return s.finish(ctx, args[0], resp, err)
+		return call(ctx, s, args[0], c)
 	})
 	c = a.changing(cmd)
 	c.conditional(cmd)
@@ -22,26 +20,30 @@ func (a *app) vmPower(use, short string, call func(context.Context, *session, st
 }
 
 func (a *app) vmStart() *cobra.Command {
-	return a.vmPower("start", "Start a virtual machine", func(ctx context.Context, s *session, vm string, c *change) (*http.Response, error) {
-		return s.StartVM(ctx, vm, &openapi.StartVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()})
+	return a.vmPower("start", "Start a virtual machine", func(ctx context.Context, s *session, vm string, c *change) error {
+		resp, err := s.StartVM(ctx, vm, &openapi.StartVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()})
+		return s.finish(ctx, vm, resp, err)
 	})
 }
 
 func (a *app) vmPause() *cobra.Command {
-	return a.vmPower("pause", "Hold the CPUs of a virtual machine", func(ctx context.Context, s *session, vm string, c *change) (*http.Response, error) {
-		return s.PauseVM(ctx, vm, &openapi.PauseVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()})
+	return a.vmPower("pause", "Hold the CPUs of a virtual machine", func(ctx context.Context, s *session, vm string, c *change) error {
+		resp, err := s.PauseVM(ctx, vm, &openapi.PauseVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()})
+		return s.finish(ctx, vm, resp, err)
 	})
 }
 
 func (a *app) vmResume() *cobra.Command {
-	return a.vmPower("resume", "Let a paused virtual machine go on", func(ctx context.Context, s *session, vm string, c *change) (*http.Response, error) {
-		return s.ResumeVM(ctx, vm, &openapi.ResumeVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()})
+	return a.vmPower("resume", "Let a paused virtual machine go on", func(ctx context.Context, s *session, vm string, c *change) error {
+		resp, err := s.ResumeVM(ctx, vm, &openapi.ResumeVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()})
+		return s.finish(ctx, vm, resp, err)
 	})
 }
 
 func (a *app) vmReset() *cobra.Command {
-	return a.vmPower("reset", "Reset a virtual machine, whatever its guest is doing", func(ctx context.Context, s *session, vm string, c *change) (*http.Response, error) {
-		return s.ResetVM(ctx, vm, &openapi.ResetVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()})
+	return a.vmPower("reset", "Reset a virtual machine, whatever its guest is doing", func(ctx context.Context, s *session, vm string, c *change) error {
+		resp, err := s.ResetVM(ctx, vm, &openapi.ResetVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()})
+		return s.finish(ctx, vm, resp, err)
 	})
 }
 

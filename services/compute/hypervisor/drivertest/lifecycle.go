@@ -1,6 +1,7 @@
 package drivertest
 
 import (
+	"context"
 	"slices"
 
 	"github.com/google/uuid"
@@ -221,36 +222,32 @@ func (s *suite) shutdown() {
 }
 
 func (s *suite) pause() {
-	s.cas("OK", func(c *cas) {
-		spec := c.running()
-		for range 2 { // a paused one is success
-			c.ok(c.d.Pause(c.ctx(), spec.ID))
-			c.see(spec.ID, hypervisor.Paused)
-		}
-	})
-	s.cas("ErrConflictWhenOff", func(c *cas) {
-		spec := c.defined()
-		c.fails(c.d.Pause(c.ctx(), spec.ID), hypervisor.ErrConflict)
-		c.see(spec.ID, hypervisor.Off)
-	})
-	s.notFound(func(c *cas, id uuid.UUID) error { return c.d.Pause(c.ctx(), id) })
+	s.holds(hypervisor.Paused, (*cas).running, hypervisor.Driver.Pause)
 }
 
 func (s *suite) resume() {
-	s.cas("OK", func(c *cas) {
+	s.holds(hypervisor.Running, func(c *cas) hypervisor.Spec {
 		spec := c.running()
 		c.ok(c.d.Pause(c.ctx(), spec.ID))
-		for range 2 { // a running one is success
-			c.ok(c.d.Resume(c.ctx(), spec.ID))
-			c.see(spec.ID, hypervisor.Running)
+		return spec
+	}, hypervisor.Driver.Resume)
+}
+
+// holds are the cases of a call that holds a domain's CPUs, or lets them go.
+func (s *suite) holds(to hypervisor.State, given func(*cas) hypervisor.Spec, call func(hypervisor.Driver, context.Context, uuid.UUID) error) {
+	s.cas("OK", func(c *cas) {
+		spec := given(c)
+		for range 2 { // what holds already is success
+			c.ok(call(c.d, c.ctx(), spec.ID))
+			c.see(spec.ID, to)
 		}
 	})
 	s.cas("ErrConflictWhenOff", func(c *cas) {
 		spec := c.defined()
-		c.fails(c.d.Resume(c.ctx(), spec.ID), hypervisor.ErrConflict)
+		c.fails(call(c.d, c.ctx(), spec.ID), hypervisor.ErrConflict)
 		c.see(spec.ID, hypervisor.Off)
 	})
-	s.notFound(func(c *cas, id uuid.UUID) error { return c.d.Resume(c.ctx(), id) })
+	s.notFound(func(c *cas, id uuid.UUID) error { return call(c.d, c.ctx(), id) })
 }
 
 func (s *suite) reset() {

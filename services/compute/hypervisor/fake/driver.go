@@ -136,29 +136,24 @@ func (d *Driver) Shutdown(ctx context.Context, id uuid.UUID) error {
 
 // Pause implements hypervisor.Driver.
 func (d *Driver) Pause(ctx context.Context, id uuid.UUID) error {
-	return d.change(ctx, "Pause", id, func(dom *domain, e *Effects) error {
-		switch {
-		case !dom.active():
-			return refuse(hypervisor.ErrConflict, "domain %s is %s", id, dom.state)
-		case dom.state == hypervisor.Running:
-			dom.state = hypervisor.Paused
-			e.Paused++
-			d.h.publish(id, dom.state, "paused")
-		}
-		return nil
-	})
+	return d.hold(ctx, "Pause", id, hypervisor.Paused, "paused", func(e *Effects) { e.Paused++ })
 }
 
 // Resume implements hypervisor.Driver.
 func (d *Driver) Resume(ctx context.Context, id uuid.UUID) error {
-	return d.change(ctx, "Resume", id, func(dom *domain, e *Effects) error {
+	return d.hold(ctx, "Resume", id, hypervisor.Running, "resumed", func(e *Effects) { e.Resumed++ })
+}
+
+// hold holds an active domain's CPUs, or lets them go.
+func (d *Driver) hold(ctx context.Context, method string, id uuid.UUID, to hypervisor.State, cause string, count func(*Effects)) error {
+	return d.change(ctx, method, id, func(dom *domain, e *Effects) error {
 		switch {
 		case !dom.active():
 			return refuse(hypervisor.ErrConflict, "domain %s is %s", id, dom.state)
-		case dom.state == hypervisor.Paused:
-			dom.state = hypervisor.Running
-			e.Resumed++
-			d.h.publish(id, dom.state, "resumed")
+		case dom.state != to:
+			dom.state = to
+			count(e)
+			d.h.publish(id, to, cause)
 		}
 		return nil
 	})
