@@ -1,3 +1,5 @@
+//nolint:bodyclose // Decode closes the body of every answer
+
 package cli
 
 import (
