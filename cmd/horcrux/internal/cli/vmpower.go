@@ -1,5 +1,4 @@
 //nolint:bodyclose // Decode closes the body of every answer
-
 package cli
 
 import (
