@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"horcrux/pkg/events"
@@ -35,16 +36,25 @@ type Page struct {
 	Next     string          // cursor of the next page, "" at the end
 	Position events.Position // the page has everything up to it
 
-	answer []byte // `{"items":[` and the documents
-	ends   []int  // of each document in it
+	answer []byte  // `{"items":[` and the documents
+	buffer *[]byte // of answers, where it came from; nil where there are no documents
+	ends   []int   // of each document in it
 }
 
 const items = `{"items":[`
 
+// answers are buffers of pages. A page is large, and there is one for each request: made anew, each would be cleared, and
+// the garbage collector would have most of its work from them.
+var answers = sync.Pool{New: func() any { return new([]byte) }}
+
+// keepAnswer is the largest buffer that is kept.
+const keepAnswer = 1 << 20
+
 // add copies a document in.
 func (p *Page) add(doc []byte, limit int) {
 	if p.answer == nil { // room for a page of documents like this one
-		p.answer = append(make([]byte, 0, (len(doc)+64)*min(limit, 2*DefaultLimit)+256), items...)
+		p.buffer = answers.Get().(*[]byte)
+		p.answer = append(slices.Grow((*p.buffer)[:0], (len(doc)+64)*min(limit, 2*DefaultLimit)+256), items...)
 	} else {
 		p.answer = append(p.answer, ',')
 	}
@@ -63,7 +73,17 @@ func (p *Page) Docs() []json.RawMessage {
 	return docs
 }
 
-// JSON is the page as REST returns it. It uses the page up.
+// Free gives the memory of the page back. Nothing that came of Docs or JSON may be used after it.
+func (p *Page) Free() {
+	if p.buffer == nil || cap(p.answer) > keepAnswer {
+		return
+	}
+	*p.buffer = p.answer
+	answers.Put(p.buffer)
+	p.answer, p.buffer = nil, nil
+}
+
+// JSON is the page as REST returns it. It uses the page up; Free it when that is written.
 func (p *Page) JSON() []byte {
 	b := p.answer
 	if b == nil {
@@ -77,7 +97,8 @@ func (p *Page) JSON() []byte {
 	}
 	b = append(b, `,"position":`...)
 	b = strconv.AppendQuote(b, p.Position.String())
-	return append(b, '}')
+	p.answer = append(b, '}')
+	return p.answer
 }
 
 // List returns a page of the living objects of a kind. It fails with an invalid_value problem that names the

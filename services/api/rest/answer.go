@@ -18,6 +18,7 @@ type answer struct {
 	header map[string]string
 	body   []byte
 	stream func(http.ResponseWriter) error // instead of a body
+	done   func()                          // called once the body is written; nil for nothing
 }
 
 func (a answer) write(w http.ResponseWriter) error {
@@ -30,6 +31,9 @@ func (a answer) write(w http.ResponseWriter) error {
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(a.status)
 	_, err := w.Write(a.body)
+	if a.done != nil {
+		a.done()
+	}
 	return err
 }
 

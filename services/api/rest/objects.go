@@ -108,7 +108,9 @@ func (s *Server) list(ctx context.Context, r *events.Resource, fixed map[string]
 	if err != nil {
 		return answer{}, err
 	}
-	return document(page.JSON(), page.Position), nil
+	a := document(page.JSON(), page.Position)
+	a.done = page.Free
+	return a, nil
 }
 
 // nodeID is the id of a node that is named by id or name. What names no node stays as it is: nothing is on it.
