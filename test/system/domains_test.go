@@ -3,6 +3,7 @@ package system_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -133,7 +134,13 @@ func (d *domains) console(t *testing.T, name string) *transcript {
 	}
 	c := &transcript{}
 	d.wg.Go(func() {
-		_ = d.libvirt.DomainOpenConsole(dom, nil, c, 0) // how it ended is no matter: the test looks at what was said
+		err := d.libvirt.DomainOpenConsole(dom, nil, c, 0)
+		fmt.Fprintf(c, "(the console ended: %v)", err) // the test looks at what was said
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the console of %s said:\n%s", name, c)
+		}
 	})
 	return c
 }
