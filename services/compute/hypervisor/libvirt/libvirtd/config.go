@@ -39,7 +39,7 @@ func findBinary() (string, error) {
 
 // configure writes the folder.
 func (d *Daemon) configure() error {
-	for _, dir := range []string{"etc", "lib", "lib/qemu", "lib/dnsmasq", "cache", "log", "run", "libvirt"} {
+	for _, dir := range []string{"etc", "lib", "lib/qemu", "lib/dnsmasq", "cache", "log", "run", "lock", "libvirt"} {
 		if err := os.MkdirAll(filepath.Join(d.opts.Dir, dir), 0o755); err != nil {
 			return err
 		}

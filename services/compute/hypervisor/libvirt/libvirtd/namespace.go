@@ -36,6 +36,7 @@ var places = map[string]string{
 	"cache": "/var/cache/libvirt",
 	"log":   "/var/log/libvirt",
 	"run":   "/run/libvirt",
+	"lock":  "/run/lock", // of consoles; a container may have no such folder
 }
 
 // RunInNamespace mounts the folder's parts in their places and becomes the daemon. It is called in a fresh mount
