@@ -196,7 +196,7 @@ func (r *rebuild) write(ctx context.Context, conn *pgx.Conn, c *columns, fresh b
 			"version", "created_at", "updated_at", "deleted",
 		}, pgx.CopyFromSlice(len(c.ids), c.row))
 	default:
-		_, err = conn.Exec(ctx, upsert, c.args()...)
+		_, err = conn.Exec(ctx, writeViews, c.args()...)
 	}
 	return err
 }

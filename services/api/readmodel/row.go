@@ -169,12 +169,8 @@ func (c *columns) add(f *folding, v *view) error {
 	return nil
 }
 
-// upsert writes rows whether they exist or not, as api.project does.
-const upsert = `INSERT INTO api.views AS v (gen, id, kind, name, doc, attrs, version, created_at, updated_at, deleted)
-	SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::jsonb[], $7::bigint[],
-		$8::timestamptz[], $9::timestamptz[], $10::boolean[])
-	ON CONFLICT (gen, id) DO UPDATE SET name = excluded.name, doc = excluded.doc, attrs = excluded.attrs,
-		version = excluded.version, updated_at = excluded.updated_at, deleted = excluded.deleted`
+// writeViews writes rows whether they exist or not; api.project does it by the same function.
+const writeViews = `SELECT api.write_views($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
 
 func (c *columns) args() []any {
 	return []any{c.gens, c.ids, c.kinds, c.names, c.docs, c.attrs, c.version, c.created, c.updated, c.deleted}

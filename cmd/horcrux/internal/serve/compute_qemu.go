@@ -49,7 +49,8 @@ func (s *server) compute(ctx context.Context) error {
 		Accelerator: how.Accelerator,
 	})
 	s.stack.run(compute.Domain, svc.Run)
-	return s.offer(compute.Domain, "hypervisor", svc.Ready)
+	s.offer(compute.Domain, "hypervisor", svc.Ready)
+	return nil
 }
 
 // libvirt says which libvirtd is driven, and starts a private one where that is asked for or nobody answers.

@@ -22,7 +22,7 @@ func (s *server) nodeName() string {
 }
 
 // offer tells gateways of a service of this process and of what it depends on.
-func (s *server) offer(domain, dependency string, ready func(context.Context) error) error {
+func (s *server) offer(domain, dependency string, ready func(context.Context) error) {
 	s.ready[dependency] = ready
 	s.stack.run("announcement of "+domain, func(ctx context.Context) error {
 		return s.bus.Announce(ctx, func(ctx context.Context) bus.Presence {
@@ -36,7 +36,6 @@ func (s *server) offer(domain, dependency string, ready func(context.Context) er
 			return bus.Presence{Domain: domain, Node: s.node, Name: s.nodeName(), Dependencies: map[string]string{dependency: detail}}
 		})
 	})
-	return nil
 }
 
 // elsewhere says how the services of other processes do, each by the name of its dependency and node, and which kind

@@ -275,7 +275,8 @@ func (s *server) storage(context.Context) error {
 		Log: s.log.With("part", storage.Domain),
 	})
 	s.stack.run(storage.Domain, svc.Run)
-	return s.offer(storage.Domain, "storage", svc.Ready)
+	s.offer(storage.Domain, "storage", svc.Ready)
+	return nil
 }
 
 // imageDirs are where requests may name files: the configured ones, else the data dir's.

@@ -1,4 +1,16 @@
 -- +goose Up
+-- write_views writes rows of views whether they exist or not.
+-- +goose StatementBegin
+CREATE FUNCTION api.write_views(gens bigint[], ids uuid[], kinds text[], names text[], docs text[], attrs jsonb[],
+	versions bigint[], created timestamptz[], updated timestamptz[], deleted boolean[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO api.views AS v (gen, id, kind, name, doc, attrs, version, created_at, updated_at, deleted)
+	SELECT * FROM unnest(gens, ids, kinds, names, docs, attrs, versions, created, updated, deleted)
+	ON CONFLICT (gen, id) DO UPDATE SET name = excluded.name, doc = excluded.doc, attrs = excluded.attrs,
+		version = excluded.version, updated_at = excluded.updated_at, deleted = excluded.deleted;
+END $$;
+-- +goose StatementEnd
+
 -- project moves checkpoints that are still where they were, all of them or, with the error HX001, none, and writes the
 -- rows of views. Those can be made anew from the log, so its transaction does not wait for the disk.
 -- +goose StatementBegin
@@ -19,13 +31,10 @@ BEGIN
 		RAISE EXCEPTION 'another gateway advanced the checkpoint' USING ERRCODE = 'HX001';
 	END IF;
 	IF cardinality(v_ids) > 0 THEN
-		INSERT INTO api.views AS v (gen, id, kind, name, doc, attrs, version, created_at, updated_at, deleted)
-		SELECT * FROM unnest(v_gens, v_ids, v_kinds, v_names, v_docs, v_attrs, v_versions, v_created, v_updated, v_deleted)
-		ON CONFLICT (gen, id) DO UPDATE SET name = excluded.name, doc = excluded.doc, attrs = excluded.attrs,
-			version = excluded.version, updated_at = excluded.updated_at, deleted = excluded.deleted;
+		PERFORM api.write_views(v_gens, v_ids, v_kinds, v_names, v_docs, v_attrs, v_versions, v_created, v_updated, v_deleted);
 	END IF;
 END $$;
 -- +goose StatementEnd
 
 -- +goose Down
-DROP FUNCTION api.project;
+DROP FUNCTION api.project, api.write_views;

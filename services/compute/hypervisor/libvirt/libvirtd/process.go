@@ -37,8 +37,10 @@ func hold(pid int, cmd *exec.Cmd) (*process, error) {
 	if cmd != nil {
 		p.reap = func() {
 			p.once.Do(func() {
-				_ = cmd.Wait() // what it says is in the state
-				p.how = cmd.ProcessState.String()
+				p.how = "exit status 0"
+				if err := cmd.Wait(); err != nil {
+					p.how = err.Error()
+				}
 			})
 		}
 	}
