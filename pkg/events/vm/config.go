@@ -32,12 +32,14 @@ type Spec struct {
 	Agent       bool     `json:"agent"` // a channel for the guest agent
 	RNG         bool     `json:"rng"`   // random numbers of the host
 	Autostart   bool     `json:"autostart"`
-	OnDrift     string   `json:"on_drift"` // record or repair
+	OnDrift     string   `json:"on_drift"`          // record or repair
+	Adopted     bool     `json:"adopted,omitempty"` // made by others
 }
 
 // Disk of a virtual machine. The volume's fields are filled in when the disk is accepted.
 type Disk struct {
-	Name       string    `json:"name"` // disk0, disk1, …; for as long as the disk is there
+	// Name is disk0, disk1, …, for as long as the disk is there; that of a disk which others made is what they call it.
+	Name       string    `json:"name"`
 	Pool       string    `json:"pool"`
 	SizeGB     int64     `json:"size_gb"` // GiB
 	Format     string    `json:"format"`  // raw or qcow2

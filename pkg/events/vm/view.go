@@ -34,6 +34,7 @@ type View struct {
 	CloudInit   *string    `json:"cloud_init"`
 	Autostart   bool       `json:"autostart"`
 	OnDrift     string     `json:"on_drift"`
+	Adopted     bool       `json:"adopted"`
 	Accelerator *string    `json:"accelerator"`
 	Pending     Fields     `json:"pending"`
 	State       State      `json:"state"`
@@ -64,6 +65,15 @@ func apply(v *View, event any, e events.Event) bool {
 		v.configure(ev.Spec)
 		v.Node, v.Pending, v.State = ev.Node, Fields{}, StateCreating
 	case CreateFailed:
+		v.State = StateError
+		return true
+	case ImportRequested:
+		v.configure(ev.Spec)
+		v.Node, v.Pending, v.State = ev.Node, Fields{}, StateCreating
+	case Imported:
+		v.NativeID, v.Accelerator = &ev.NativeID, &ev.Accelerator
+		observed(ev.State)
+	case ImportFailed:
 		v.State = StateError
 		return true
 	case Created:
@@ -97,9 +107,15 @@ func apply(v *View, event any, e events.Event) bool {
 	case Lost:
 		observed(StateError)
 	case Updated:
-		v.overlay(ev.Changed)
-		v.Pending = Fields{}
-		maps.Copy(v.Pending, ev.Pending)
+		v.change(ev.Change)
+	case Drifted:
+		v.change(ev.Change)
+		v.ObservedAt = &e.At
+	case Repaired:
+		v.change(ev.Change)
+		observed(ev.State)
+	case RepairFailed:
+		observed(ev.State)
 	case DeleteRequested:
 		v.State = StateDeleting
 	case RemoveFailed:
@@ -115,6 +131,7 @@ func apply(v *View, event any, e events.Event) bool {
 // configure takes a configuration over, field by field.
 func (v *View) configure(s Spec) {
 	v.Name, v.Backend, v.Description, v.Tags, v.Autostart, v.OnDrift = s.Name, s.Backend, s.Description, s.Tags, s.Autostart, s.OnDrift
+	v.Adopted = s.Adopted
 	v.CPUs, v.MaxCPUs, v.MemoryMB, v.CPUModel = s.CPUs, s.MaxCPUs, s.MemoryMB, s.CPUModel
 	v.Machine, v.Firmware, v.SecureBoot, v.TPM, v.Boot = s.Machine, s.Firmware, s.SecureBoot, s.TPM, s.Boot
 	v.Disks, v.Networks, v.Serial, v.VNC, v.Agent, v.RNG = s.Disks, s.Networks, s.Serial, s.VNC, s.Agent, s.RNG
@@ -123,7 +140,7 @@ func (v *View) configure(s Spec) {
 // spec is the configuration that the view shows.
 func (v *View) spec() Spec {
 	return Spec{
-		Name: v.Name, Backend: v.Backend, Description: v.Description, Tags: v.Tags, Autostart: v.Autostart, OnDrift: v.OnDrift,
+		Name: v.Name, Backend: v.Backend, Description: v.Description, Tags: v.Tags, Autostart: v.Autostart, OnDrift: v.OnDrift, Adopted: v.Adopted,
 		CPUs: v.CPUs, MaxCPUs: v.MaxCPUs, MemoryMB: v.MemoryMB, CPUModel: v.CPUModel,
 		Machine: v.Machine, Firmware: v.Firmware, SecureBoot: v.SecureBoot, TPM: v.TPM, Boot: v.Boot,
 		Disks: v.Disks, Networks: v.Networks, Serial: v.Serial, VNC: v.VNC, Agent: v.Agent, RNG: v.RNG,
@@ -136,6 +153,12 @@ func (v *View) overlay(fields Fields) {
 	if next, err := Overlay(v.spec(), fields); err == nil {
 		v.configure(next)
 	}
+}
+
+func (v *View) change(c Change) {
+	v.overlay(c.Changed)
+	v.Pending = Fields{}
+	maps.Copy(v.Pending, c.Pending)
 }
 
 // settle lets what was pending hold.

@@ -205,6 +205,38 @@ func (d *Driver) Adjust(ctx context.Context, spec hypervisor.Spec) error {
 	})
 }
 
+// Adopt implements hypervisor.Driver.
+func (d *Driver) Adopt(ctx context.Context, id uuid.UUID) error {
+	return d.change(ctx, "Adopt", id, func(dom *domain, e *Effects) error {
+		if !dom.managed {
+			dom.managed = true
+			e.Adopted++
+		}
+		return nil
+	})
+}
+
+// Describe implements hypervisor.Driver.
+func (d *Driver) Describe(ctx context.Context, id uuid.UUID, seen uint64) (out hypervisor.Description, err error) {
+	err = d.do(ctx, "Describe", id, false, func() error {
+		dom, ok := d.h.domains[id]
+		if !ok {
+			return refuse(hypervisor.ErrNotFound, "domain %s", id)
+		}
+		out = hypervisor.Description{Domain: dom.observed(), Version: dom.version()}
+		if out.Version == seen {
+			return nil
+		}
+		out.Next = dom.spec
+		if dom.active() {
+			live := dom.live
+			out.Running = &live
+		}
+		return nil
+	})
+	return out, err
+}
+
 // SetAutostart implements hypervisor.Driver.
 func (d *Driver) SetAutostart(ctx context.Context, id uuid.UUID, on bool) error {
 	return d.change(ctx, "SetAutostart", id, func(dom *domain, e *Effects) error {

@@ -89,6 +89,9 @@ const isoTarget = "sda"
 
 // targetDev is the place of a disk, by which libvirt knows it.
 func targetDev(d hypervisor.Disk) string {
+	if d.Target != "" {
+		return d.Target
+	}
 	if d.Bus == "virtio" {
 		return "vd" + letters(d.Index)
 	}
