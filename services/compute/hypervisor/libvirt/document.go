@@ -120,7 +120,7 @@ func cpu(spec hypervisor.Spec) *libvirtxml.DomainCPU {
 	}
 }
 
-// devices of a spec. What a server does not need is left out: graphics, sound, USB.
+// devices of a spec. What a server does not need is left out: sound, USB.
 func devices(spec hypervisor.Spec, consoleDir string) *libvirtxml.DomainDeviceList {
 	list := &libvirtxml.DomainDeviceList{
 		Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
@@ -128,6 +128,9 @@ func devices(spec hypervisor.Spec, consoleDir string) *libvirtxml.DomainDeviceLi
 			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
 			Target: &libvirtxml.DomainSerialTarget{Port: new(uint)},
 		}},
+		Graphics: []libvirtxml.DomainGraphic{{VNC: &libvirtxml.DomainGraphicVNC{
+			Listeners: []libvirtxml.DomainGraphicListener{{Socket: &libvirtxml.DomainGraphicListenerSocket{}}},
+		}}},
 		RNGs: []libvirtxml.DomainRNG{{
 			Model: "virtio",
 			Backend: &libvirtxml.DomainRNGBackend{
