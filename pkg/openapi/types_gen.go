@@ -517,6 +517,9 @@ type MinPosition = Position
 // OperationID defines model for OperationID.
 type OperationID = uuid.UUID
 
+// ReadOnly defines model for ReadOnly.
+type ReadOnly = bool
+
 // Reason defines model for Reason.
 type Reason = string
 
@@ -840,6 +843,15 @@ type UpdateVMParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// OpenVMConsoleParams defines parameters for OpenVMConsole.
+type OpenVMConsoleParams struct {
+	// ReadOnly Only watch; nothing that is sent reaches the guest
+	ReadOnly *ReadOnly `form:"read_only,omitempty" json:"read_only,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
 // ListVMHistoryParams defines parameters for ListVMHistory.
 type ListVMHistoryParams struct {
 	// Limit How many at most
@@ -910,6 +922,21 @@ type RevertVMParams struct {
 
 	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// OpenVMSerialParams defines parameters for OpenVMSerial.
+type OpenVMSerialParams struct {
+	// ReadOnly Only watch; nothing that is sent reaches the guest
+	ReadOnly *ReadOnly `form:"read_only,omitempty" json:"read_only,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// GetVMSerialLogParams defines parameters for GetVMSerialLog.
+type GetVMSerialLogParams struct {
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
 }
 
 // ShutdownVMParams defines parameters for ShutdownVM.
