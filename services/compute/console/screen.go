@@ -17,8 +17,11 @@ import (
 	"horcrux/pkg/problem"
 )
 
-// lookTime bounds a look at whether a guest still runs.
-const lookTime = 5 * time.Second
+// Whether a guest still runs is asked again and again for a while.
+const (
+	lookTime  = 2 * time.Second
+	lookAgain = 50 * time.Millisecond
+)
 
 // screen is a connection to the hypervisor's RFB server.
 type screen struct {
@@ -81,12 +84,20 @@ func (s *screen) carry(ctx context.Context, p *bus.Pipe) {
 	moving.Wait()
 }
 
-// closed says why the hypervisor closed the connection; nil if the guest has stopped.
+// closed says why the hypervisor closed the connection; nil if the guest has stopped, of which its daemon may know later.
 func (s *screen) closed(ctx context.Context) *problem.Problem {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	if at, err := s.Driver.Consoles(ctx, s.open.VM); err == nil && at.Active {
-		return problem.New(problem.InvalidState, "the hypervisor closed the connection: it refused the viewer, or another one asked for the screen alone")
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		if at, err := s.Driver.Consoles(ctx, s.open.VM); err != nil || !at.Active {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return problem.New(problem.InvalidState, "the hypervisor closed the connection: it refused the viewer, or another one asked for the screen alone")
+		}
 	}
-	return nil
 }
