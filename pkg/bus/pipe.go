@@ -211,7 +211,9 @@ func (p *Pipe) tell(why *problem.Problem) error {
 	return p.bus.nc.Publish(p.peer, message)
 }
 
-func frame(kind byte, number uint64) []byte { return binary.BigEndian.AppendUint64([]byte{kind}, number) }
+func frame(kind byte, number uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{kind}, number)
+}
 
 // end marks the pipe as ended and says whether this was the first to do so.
 func (p *Pipe) end(why error) bool {

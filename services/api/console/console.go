@@ -92,7 +92,7 @@ func Carry(ws *websocket.Conn, p *bus.Pipe, drain <-chan struct{}) error {
 	case <-drain:
 		end = ending{websocket.StatusGoingAway, "the server is stopping; open the console again"}
 	}
-	err := p.Close() // wakes who waits for the pipe
+	err := p.Close()                   // wakes who waits for the pipe
 	_ = ws.Close(end.code, end.reason) // it is closed all the same where the viewer is gone or does not read
 	cancel()
 	moving.Wait()

@@ -115,7 +115,9 @@ func (s *Service) open(life, ctx context.Context, o vm.OpenConsole) error {
 }
 
 func (s *Service) reach(ctx context.Context, o vm.OpenConsole, at hypervisor.Consoles) (session, error) {
-	none := func(what string) error { return problem.New(problem.InvalidState, "the virtual machine has no %s", what) }
+	none := func(what string) error {
+		return problem.New(problem.InvalidState, "the virtual machine has no %s", what)
+	}
 	switch {
 	case o.Console == vm.ConsoleSerialLog && at.SerialLog == "":
 		return nil, none("log of its serial console")
