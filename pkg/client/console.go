@@ -44,7 +44,7 @@ func (c *Client) openConsole(ctx context.Context, path string, readOnly bool) (*
 	if c.token != "" {
 		header.Set("Authorization", "Bearer "+c.token)
 	}
-	ws, resp, err := websocket.Dial(dialing, c.base+path+"?read_only="+strconv.FormatBool(readOnly), &websocket.DialOptions{
+	ws, resp, err := websocket.Dial(dialing, c.base+path+"?read_only="+strconv.FormatBool(readOnly), &websocket.DialOptions{ //nolint:bodyclose // the connection has it, or it has been read
 		HTTPClient: &http.Client{Transport: c.transport}, HTTPHeader: header,
 	})
 	switch {

@@ -66,7 +66,7 @@ func carried(ctx context.Context, b *bench, r *result) (err error) {
 		if err != nil {
 			return err
 		}
-		defer screen.Close() //nolint:errcheck // enough was read
+		defer screen.Close()
 		_, err = io.Copy(c, screen)
 		return err
 	})

@@ -104,7 +104,7 @@ func TestConsoles(t *testing.T) {
 	}))
 	i.Run(t, "what is off has no console, and an empty log", func(t *testing.T) {
 		for _, path := range []string{"/api/vms/c1/console", "/api/vms/c1/serial"} {
-			_, resp, err := dialConsole(t, i, path)
+			_, resp, err := dialConsole(t, i, path) //nolint:bodyclose // it has been read, up to 1 KiB
 			if err == nil || resp.StatusCode != http.StatusConflict {
 				t.Fatalf("%s: %v %+v", path, err, resp)
 			}

@@ -47,7 +47,7 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(dir) //nolint:errcheck // a place holds nothing back
+	defer unix.Close(dir)
 	var d net.Dialer
 	return d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path)))
 }

@@ -25,7 +25,7 @@ func (a *app) vmConsole() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		defer c.Close() //nolint:errcheck // what matters has been read
+		defer c.Close()
 		fmt.Fprintf(s.cmd.ErrOrStderr(), "Connected to %s; Ctrl-] leaves.\r\n", printable(args[0]))
 		return s.attach(ctx, c)
 	})
