@@ -278,6 +278,14 @@ type ClientInterface interface {
 	// Corresponds with PATCH /api/vms/{id} (the `UpdateVM` operationId).
 	UpdateVM(ctx context.Context, id ID, params *UpdateVMParams, body UpdateVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// OpenVMConsole The screen over a WebSocket
+	//
+	// RFB (VNC) bytes in binary messages, both ways. It is closed with 1000 and a reason when the guest stops, and with
+	// 1001 when the server does.
+	//
+	// Corresponds with GET /api/vms/{id}/console (the `OpenVMConsole` operationId).
+	OpenVMConsole(ctx context.Context, id ID, params *OpenVMConsoleParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// AttachVMDiskWithBody Add a disk
 	//
 	// A running guest gets it at once, on virtio or scsi.
@@ -392,6 +400,21 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/vms/{id}/revert (the `RevertVM` operationId).
 	RevertVM(ctx context.Context, id ID, params *RevertVMParams, body RevertVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// OpenVMSerial The serial console over a WebSocket
+	//
+	// Bytes in binary messages, both ways; it begins with the last of what was said before. A viewer who is too slow for
+	// the guest is told how much it misses. Closed as the screen is.
+	//
+	// Corresponds with GET /api/vms/{id}/serial (the `OpenVMSerial` operationId).
+	OpenVMSerial(ctx context.Context, id ID, params *OpenVMSerialParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetVMSerialLog The end of what the serial console said
+	//
+	// At most 1 MiB. It is kept when the guest stops or dies, and goes with the virtual machine.
+	//
+	// Corresponds with GET /api/vms/{id}/serial/log (the `GetVMSerialLog` operationId).
+	GetVMSerialLog(ctx context.Context, id ID, params *GetVMSerialLogParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ShutdownVMWithBody Ask the guest to power off
 	//
@@ -936,6 +959,24 @@ func (c *API) UpdateVM(ctx context.Context, id ID, params *UpdateVMParams, body 
 	return c.Client.Do(req)
 }
 
+// OpenVMConsole The screen over a WebSocket
+//
+// RFB (VNC) bytes in binary messages, both ways. It is closed with 1000 and a reason when the guest stops, and with
+// 1001 when the server does.
+//
+// Corresponds with GET /api/vms/{id}/console (the `OpenVMConsole` operationId).
+func (c *API) OpenVMConsole(ctx context.Context, id ID, params *OpenVMConsoleParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewOpenVMConsoleRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // AttachVMDiskWithBody Add a disk
 //
 // A running guest gets it at once, on virtio or scsi.
@@ -1191,6 +1232,41 @@ func (c *API) RevertVMWithBody(ctx context.Context, id ID, params *RevertVMParam
 // Corresponds with POST /api/vms/{id}/revert (the `RevertVM` operationId).
 func (c *API) RevertVM(ctx context.Context, id ID, params *RevertVMParams, body RevertVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRevertVMRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// OpenVMSerial The serial console over a WebSocket
+//
+// Bytes in binary messages, both ways; it begins with the last of what was said before. A viewer who is too slow for
+// the guest is told how much it misses. Closed as the screen is.
+//
+// Corresponds with GET /api/vms/{id}/serial (the `OpenVMSerial` operationId).
+func (c *API) OpenVMSerial(ctx context.Context, id ID, params *OpenVMSerialParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewOpenVMSerialRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetVMSerialLog The end of what the serial console said
+//
+// At most 1 MiB. It is kept when the guest stops or dies, and goes with the virtual machine.
+//
+// Corresponds with GET /api/vms/{id}/serial/log (the `GetVMSerialLog` operationId).
+func (c *API) GetVMSerialLog(ctx context.Context, id ID, params *GetVMSerialLogParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetVMSerialLogRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3592,6 +3668,79 @@ func NewUpdateVMRequestWithBody(server string, id ID, params *UpdateVMParams, co
 	return req, nil
 }
 
+// NewOpenVMConsoleRequest constructs an http.Request for the OpenVMConsole method
+func NewOpenVMConsoleRequest(server string, id ID, params *OpenVMConsoleParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/console", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ReadOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "read_only", *params.ReadOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.MinPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "min_position", *params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewAttachVMDiskRequest calls the generic AttachVMDisk builder with application/json body
 func NewAttachVMDiskRequest(server string, id ID, params *AttachVMDiskParams, body AttachVMDiskJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -4747,6 +4896,140 @@ func NewRevertVMRequestWithBody(server string, id ID, params *RevertVMParams, co
 			req.Header.Set("If-Match", headerParam1)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewOpenVMSerialRequest constructs an http.Request for the OpenVMSerial method
+func NewOpenVMSerialRequest(server string, id ID, params *OpenVMSerialParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/serial", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ReadOnly != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "read_only", *params.ReadOnly, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.MinPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "min_position", *params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetVMSerialLogRequest constructs an http.Request for the GetVMSerialLog method
+func NewGetVMSerialLogRequest(server string, id ID, params *GetVMSerialLogParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/serial/log", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.MinPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "min_position", *params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil

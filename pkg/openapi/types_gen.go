@@ -702,6 +702,9 @@ type NICName = string
 // OperationID defines model for OperationID.
 type OperationID = uuid.UUID
 
+// ReadOnly defines model for ReadOnly.
+type ReadOnly = bool
+
 // Reason defines model for Reason.
 type Reason = string
 
@@ -1025,6 +1028,15 @@ type UpdateVMParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// OpenVMConsoleParams defines parameters for OpenVMConsole.
+type OpenVMConsoleParams struct {
+	// ReadOnly Only watch; nothing that is sent reaches the guest
+	ReadOnly *ReadOnly `form:"read_only,omitempty" json:"read_only,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
 // AttachVMDiskParams defines parameters for AttachVMDisk.
 type AttachVMDiskParams struct {
 	// Wait Seconds to wait for the end of the operation; 0 does not wait
@@ -1188,6 +1200,21 @@ type RevertVMParams struct {
 
 	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// OpenVMSerialParams defines parameters for OpenVMSerial.
+type OpenVMSerialParams struct {
+	// ReadOnly Only watch; nothing that is sent reaches the guest
+	ReadOnly *ReadOnly `form:"read_only,omitempty" json:"read_only,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// GetVMSerialLogParams defines parameters for GetVMSerialLog.
+type GetVMSerialLogParams struct {
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
 }
 
 // ShutdownVMParams defines parameters for ShutdownVM.

@@ -22,6 +22,7 @@ import (
 	"horcrux/pkg/events/volume"
 	"horcrux/pkg/openapi"
 	"horcrux/services/api/access"
+	"horcrux/services/api/console"
 	"horcrux/services/api/deadletter"
 	"horcrux/services/api/listen"
 	"horcrux/services/api/readmodel"
@@ -37,6 +38,7 @@ var Resources = []*events.Resource{&vm.Resource, &pool.Resource, &volume.Resourc
 type Bus interface {
 	submit.Bus
 	deadletter.Bus
+	console.Bus
 }
 
 // Options of New.
@@ -105,6 +107,7 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 	s.submit.Tell(end) // by the process before
 	s.server, err = rest.New(rest.Options{
 		Submit: s.submit, Model: s.model, Store: o.Store, Resources: Resources, Authenticate: tokens.Authenticate, Log: o.Log,
+		Consoles:    o.Bus,
 		DeadLetters: deadletter.Office{Bus: o.Bus, Store: o.Store, Clock: time.Now},
 		Ready:       o.Ready, Elsewhere: o.Elsewhere, Collectors: o.Collectors, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Secrets: o.Secrets, Node: o.Node,
 	})
@@ -213,6 +216,7 @@ func (s *Service) serve(ctx context.Context) error {
 	if err := server.Shutdown(drain); err != nil {
 		errs = append(errs, fmt.Errorf("calls under way were cut off: %w", err), server.Close())
 	}
+	s.server.Drained()
 	for range open {
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			errs = append(errs, fmt.Errorf("serve: %w", err))

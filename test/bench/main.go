@@ -40,6 +40,7 @@ var measurements = []measurement{
 	{"append", "append from Go ÷ pgbench calling the same append; batches ÷ single events", appends},
 	{"lag", "from an append's commit to the read model", lag},
 	{"rebuild", "rebuild of a read model ÷ COPY of the log", rebuild},
+	{"console", "a screen of 50 MB/s through node, NATS, gateway and WebSocket ÷ straight from its socket", carried},
 	{"idle", "memory of the idle process tree", idle},
 	{"ready", "start to ready", ready},
 }

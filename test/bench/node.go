@@ -28,6 +28,7 @@ import (
 	"horcrux/services/api"
 	"horcrux/services/api/rest"
 	"horcrux/services/compute"
+	"horcrux/services/compute/console"
 	"horcrux/services/compute/hypervisor"
 	"horcrux/services/compute/hypervisor/fake"
 	"horcrux/services/storage"
@@ -42,10 +43,11 @@ const nodeConnections = 24
 
 // fakeNode is what runs in such a process. It is stopped in the reverse order of its start.
 type fakeNode struct {
-	dir   string
-	log   *slog.Logger
-	stops []func(context.Context) error
-	fail  context.CancelCauseFunc
+	dir    string
+	screen string
+	log    *slog.Logger
+	stops  []func(context.Context) error
+	fail   context.CancelCauseFunc
 }
 
 // nodeMain is the main of such a process. It stops when it is asked to, and when a part of it ends by itself.
@@ -54,6 +56,7 @@ func nodeMain(args []string) int {
 	dir := flags.String("dir", "", "data dir")
 	database := flags.String("database", "", "DSN; none: a private Postgres in the data dir")
 	profiled := flags.String("profile", "", "file for a CPU profile")
+	screen := flags.String("screen", "", "Unix socket that is the screen of every machine; none: machines have no consoles")
 	domains := flags.Int("domains", 0, "machines of the fleet that the hypervisor runs")
 	if err := flags.Parse(args); err != nil {
 		return 64
@@ -62,7 +65,7 @@ func nodeMain(args []string) int {
 	defer stop()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	n := &fakeNode{dir: *dir, fail: fail, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	n := &fakeNode{dir: *dir, screen: *screen, fail: fail, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	if *profiled != "" {
 		stop, err := profile(*profiled)
 		if err != nil {
@@ -216,6 +219,9 @@ func (n *fakeNode) services(store *postgres.Store, b *bus.Bus, domains int) (map
 		Node: node, Store: store, Bus: b, Driver: driver, ImageDirs: images, Log: n.log, Accelerator: hypervisor.TCG,
 	})
 	n.run("compute", computed.Run)
+	if n.screen != "" {
+		n.run("consoles", console.New(console.Options{Node: node, Bus: b, Driver: screens{n.screen}, Log: n.log}).Run)
+	}
 	return map[string]rest.Check{"nats": b.Ready, "storage": kept.Ready, "hypervisor": computed.Ready}, nil
 }
 

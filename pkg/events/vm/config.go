@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
 
 	"github.com/google/uuid"
 )
@@ -147,5 +146,5 @@ func fieldsOf(v any) (Fields, error) {
 // derived: among 100,000 NICs two alike are a matter of 1 in 200.
 func DerivedMAC(id uuid.UUID, name string) string {
 	sum := sha256.Sum256([]byte("mac " + id.String() + " " + name))
-	return net.HardwareAddr{0x52, sum[0], sum[1], sum[2], sum[3], sum[4]}.String()
+	return fmt.Sprintf("52:%02x:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3], sum[4])
 }

@@ -15,6 +15,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	watchers prometheus.Gauge
+	consoles *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer, model *readmodel.Model) *metrics {
@@ -29,8 +30,11 @@ func newMetrics(r prometheus.Registerer, model *readmodel.Model) *metrics {
 		watchers: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "horcrux_event_streams", Help: "Open event streams.",
 		}),
+		consoles: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "horcrux_consoles", Help: "Open consoles of virtual machines.",
+		}, []string{"console"}),
 	}
-	r.MustRegister(m.requests, m.duration, m.watchers, projections{model}, collectors.NewGoCollector(),
+	r.MustRegister(m.requests, m.duration, m.watchers, m.consoles, projections{model}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

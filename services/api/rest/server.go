@@ -18,6 +18,7 @@ import (
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/openapi"
 	"horcrux/services/api/access"
+	"horcrux/services/api/console"
 	"horcrux/services/api/past"
 	"horcrux/services/api/readmodel"
 	"horcrux/services/api/strictjson"
@@ -52,6 +53,10 @@ type Options struct {
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
 	// Watchers is how many event streams may be open at a time; 0 means 256.
 	Watchers int
+	// Consoles reaches the nodes for the consoles of virtual machines, of which MaxConsoles may be open at a time; 0 means
+	// 256.
+	Consoles    console.Bus
+	MaxConsoles int
 
 	document []byte                    // tests serve another contract,
 	mount    func(*Server, *echo.Echo) // with routes of their own
@@ -72,6 +77,7 @@ type Server struct {
 	registry *prometheus.Registry
 	docs     []byte
 	watchers chan struct{} // a place for each open event stream
+	consoles chan struct{} // and for each open console
 
 	drain    sync.Once
 	draining chan struct{}
@@ -84,6 +90,9 @@ func New(o Options) (*Server, error) {
 	if o.Watchers == 0 {
 		o.Watchers = 256
 	}
+	if o.MaxConsoles == 0 {
+		o.MaxConsoles = 256
+	}
 	if o.document == nil {
 		o.document = openapi.YAML
 		o.mount = func(s *Server, e *echo.Echo) { RegisterHandlers(e, NewStrictHandler(s, nil)) }
@@ -94,7 +103,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		Options: o, contract: c, past: past.Reader{Store: o.Store}, registry: prometheus.NewRegistry(),
-		watchers: make(chan struct{}, o.Watchers), draining: make(chan struct{}),
+		watchers: make(chan struct{}, o.Watchers), consoles: make(chan struct{}, o.MaxConsoles), draining: make(chan struct{}),
 	}
 	s.metrics = newMetrics(s.registry, o.Model)
 	s.registry.MustRegister(o.Collectors...)
@@ -118,12 +127,21 @@ func New(o Options) (*Server, error) {
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
-// Drain ends open event streams and calls that wait for an operation, which are answered with the operation as it is.
+// Drain ends open event streams, consoles and calls that wait for an operation, which are answered with the operation as
+// it is.
 func (s *Server) Drain() {
 	s.drain.Do(func() {
 		s.Submit.Drain()
 		close(s.draining)
 	})
+}
+
+// Drained waits, after Drain, for the consoles to end: an http.Server does not know of connections that are no longer its
+// own.
+func (s *Server) Drained() {
+	for range cap(s.consoles) { // a place is free once its console has ended
+		s.consoles <- struct{}{}
+	}
 }
 
 // binder reads bodies that admit has checked.

@@ -101,6 +101,9 @@ type ServerInterface interface {
 	// UpdateVM Change what is given, leave the rest
 	// (PATCH /api/vms/{id})
 	UpdateVM(ctx echo.Context, id ID, params UpdateVMParams) error
+	// OpenVMConsole The screen over a WebSocket
+	// (GET /api/vms/{id}/console)
+	OpenVMConsole(ctx echo.Context, id ID, params OpenVMConsoleParams) error
 	// AttachVMDisk Add a disk
 	// (POST /api/vms/{id}/disks)
 	AttachVMDisk(ctx echo.Context, id ID, params AttachVMDiskParams) error
@@ -134,6 +137,12 @@ type ServerInterface interface {
 	// RevertVM Bring the configuration back to what it was
 	// (POST /api/vms/{id}/revert)
 	RevertVM(ctx echo.Context, id ID, params RevertVMParams) error
+	// OpenVMSerial The serial console over a WebSocket
+	// (GET /api/vms/{id}/serial)
+	OpenVMSerial(ctx echo.Context, id ID, params OpenVMSerialParams) error
+	// GetVMSerialLog The end of what the serial console said
+	// (GET /api/vms/{id}/serial/log)
+	GetVMSerialLog(ctx echo.Context, id ID, params GetVMSerialLogParams) error
 	// ShutdownVM Ask the guest to power off
 	// (POST /api/vms/{id}/shutdown)
 	ShutdownVM(ctx echo.Context, id ID, params ShutdownVMParams) error
@@ -1286,6 +1295,38 @@ func (w *ServerInterfaceWrapper) UpdateVM(ctx echo.Context) error {
 	return err
 }
 
+// OpenVMConsole converts echo context to params.
+func (w *ServerInterfaceWrapper) OpenVMConsole(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params OpenVMConsoleParams
+	// ------------- Optional query parameter "read_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "read_only", ctx.QueryParams(), &params.ReadOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter read_only: %s", err))
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.OpenVMConsole(ctx, id, params)
+	return err
+}
+
 // AttachVMDisk converts echo context to params.
 func (w *ServerInterfaceWrapper) AttachVMDisk(ctx echo.Context) error {
 	var err error
@@ -1996,6 +2037,63 @@ func (w *ServerInterfaceWrapper) RevertVM(ctx echo.Context) error {
 	return err
 }
 
+// OpenVMSerial converts echo context to params.
+func (w *ServerInterfaceWrapper) OpenVMSerial(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params OpenVMSerialParams
+	// ------------- Optional query parameter "read_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "read_only", ctx.QueryParams(), &params.ReadOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter read_only: %s", err))
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.OpenVMSerial(ctx, id, params)
+	return err
+}
+
+// GetVMSerialLog converts echo context to params.
+func (w *ServerInterfaceWrapper) GetVMSerialLog(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetVMSerialLogParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetVMSerialLog(ctx, id, params)
+	return err
+}
+
 // ShutdownVM converts echo context to params.
 func (w *ServerInterfaceWrapper) ShutdownVM(ctx echo.Context) error {
 	var err error
@@ -2313,6 +2411,9 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/healthz", wrapper.GetHealth, options.OperationMiddlewares["getHealth"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
 	router.GET(options.BaseURL+"/metrics", wrapper.GetMetrics, options.OperationMiddlewares["getMetrics"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/console", wrapper.OpenVMConsole, options.OperationMiddlewares["openVMConsole"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/serial", wrapper.OpenVMSerial, options.OperationMiddlewares["openVMSerial"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/serial/log", wrapper.GetVMSerialLog, options.OperationMiddlewares["getVMSerialLog"]...)
 
 }
 
@@ -3727,6 +3828,40 @@ func (response UpdateVMdefaultApplicationProblemPlusJSONResponse) VisitUpdateVMR
 	return err
 }
 
+type OpenVMConsoleRequestObject struct {
+	ID     ID `json:"id"`
+	Params OpenVMConsoleParams
+}
+
+type OpenVMConsoleResponseObject interface {
+	VisitOpenVMConsoleResponse(w http.ResponseWriter) error
+}
+
+type OpenVMConsole101Response struct {
+}
+
+func (response OpenVMConsole101Response) VisitOpenVMConsoleResponse(w http.ResponseWriter) error {
+	w.WriteHeader(101)
+	return nil
+}
+
+type OpenVMConsoledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response OpenVMConsoledefaultApplicationProblemPlusJSONResponse) VisitOpenVMConsoleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type AttachVMDiskRequestObject struct {
 	ID     ID `json:"id"`
 	Params AttachVMDiskParams
@@ -4397,6 +4532,86 @@ func (response RevertVMdefaultApplicationProblemPlusJSONResponse) VisitRevertVMR
 	return err
 }
 
+type OpenVMSerialRequestObject struct {
+	ID     ID `json:"id"`
+	Params OpenVMSerialParams
+}
+
+type OpenVMSerialResponseObject interface {
+	VisitOpenVMSerialResponse(w http.ResponseWriter) error
+}
+
+type OpenVMSerial101Response struct {
+}
+
+func (response OpenVMSerial101Response) VisitOpenVMSerialResponse(w http.ResponseWriter) error {
+	w.WriteHeader(101)
+	return nil
+}
+
+type OpenVMSerialdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response OpenVMSerialdefaultApplicationProblemPlusJSONResponse) VisitOpenVMSerialResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetVMSerialLogRequestObject struct {
+	ID     ID `json:"id"`
+	Params GetVMSerialLogParams
+}
+
+type GetVMSerialLogResponseObject interface {
+	VisitGetVMSerialLogResponse(w http.ResponseWriter) error
+}
+
+type GetVMSerialLog200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetVMSerialLog200ApplicationOctetStreamResponse) VisitGetVMSerialLogResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetVMSerialLogdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetVMSerialLogdefaultApplicationProblemPlusJSONResponse) VisitGetVMSerialLogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ShutdownVMRequestObject struct {
 	ID     ID `json:"id"`
 	Params ShutdownVMParams
@@ -4793,6 +5008,9 @@ type StrictServerInterface interface {
 	// UpdateVM Change what is given, leave the rest
 	// (PATCH /api/vms/{id})
 	UpdateVM(ctx context.Context, request UpdateVMRequestObject) (UpdateVMResponseObject, error)
+	// OpenVMConsole The screen over a WebSocket
+	// (GET /api/vms/{id}/console)
+	OpenVMConsole(ctx context.Context, request OpenVMConsoleRequestObject) (OpenVMConsoleResponseObject, error)
 	// AttachVMDisk Add a disk
 	// (POST /api/vms/{id}/disks)
 	AttachVMDisk(ctx context.Context, request AttachVMDiskRequestObject) (AttachVMDiskResponseObject, error)
@@ -4826,6 +5044,12 @@ type StrictServerInterface interface {
 	// RevertVM Bring the configuration back to what it was
 	// (POST /api/vms/{id}/revert)
 	RevertVM(ctx context.Context, request RevertVMRequestObject) (RevertVMResponseObject, error)
+	// OpenVMSerial The serial console over a WebSocket
+	// (GET /api/vms/{id}/serial)
+	OpenVMSerial(ctx context.Context, request OpenVMSerialRequestObject) (OpenVMSerialResponseObject, error)
+	// GetVMSerialLog The end of what the serial console said
+	// (GET /api/vms/{id}/serial/log)
+	GetVMSerialLog(ctx context.Context, request GetVMSerialLogRequestObject) (GetVMSerialLogResponseObject, error)
 	// ShutdownVM Ask the guest to power off
 	// (POST /api/vms/{id}/shutdown)
 	ShutdownVM(ctx context.Context, request ShutdownVMRequestObject) (ShutdownVMResponseObject, error)
@@ -5609,6 +5833,32 @@ func (sh *strictHandler) UpdateVM(ctx echo.Context, id ID, params UpdateVMParams
 	return nil
 }
 
+// OpenVMConsole operation middleware
+func (sh *strictHandler) OpenVMConsole(ctx echo.Context, id ID, params OpenVMConsoleParams) error {
+	var request OpenVMConsoleRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.OpenVMConsole(ctx.Request().Context(), request.(OpenVMConsoleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "OpenVMConsole")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(OpenVMConsoleResponseObject); ok {
+		return validResponse.VisitOpenVMConsoleResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // AttachVMDisk operation middleware
 func (sh *strictHandler) AttachVMDisk(ctx echo.Context, id ID, params AttachVMDiskParams) error {
 	var request AttachVMDiskRequestObject
@@ -5984,6 +6234,58 @@ func (sh *strictHandler) RevertVM(ctx echo.Context, id ID, params RevertVMParams
 		return err
 	} else if validResponse, ok := response.(RevertVMResponseObject); ok {
 		return validResponse.VisitRevertVMResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// OpenVMSerial operation middleware
+func (sh *strictHandler) OpenVMSerial(ctx echo.Context, id ID, params OpenVMSerialParams) error {
+	var request OpenVMSerialRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.OpenVMSerial(ctx.Request().Context(), request.(OpenVMSerialRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "OpenVMSerial")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(OpenVMSerialResponseObject); ok {
+		return validResponse.VisitOpenVMSerialResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetVMSerialLog operation middleware
+func (sh *strictHandler) GetVMSerialLog(ctx echo.Context, id ID, params GetVMSerialLogParams) error {
+	var request GetVMSerialLogRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetVMSerialLog(ctx.Request().Context(), request.(GetVMSerialLogRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetVMSerialLog")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetVMSerialLogResponseObject); ok {
+		return validResponse.VisitGetVMSerialLogResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -23,6 +23,7 @@ func (a answer) VisitGetOperationResponse(w http.ResponseWriter) error         {
 func (a answer) VisitGetPoolResponse(w http.ResponseWriter) error              { return a.write(w) }
 func (a answer) VisitGetReadinessResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitGetVMResponse(w http.ResponseWriter) error                { return a.write(w) }
+func (a answer) VisitGetVMSerialLogResponse(w http.ResponseWriter) error       { return a.write(w) }
 func (a answer) VisitGetVersionResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitGetVolumeResponse(w http.ResponseWriter) error            { return a.write(w) }
 func (a answer) VisitListDeadLettersResponse(w http.ResponseWriter) error      { return a.write(w) }
@@ -37,6 +38,8 @@ func (a answer) VisitListVMHistoryResponse(w http.ResponseWriter) error        {
 func (a answer) VisitListVMsResponse(w http.ResponseWriter) error              { return a.write(w) }
 func (a answer) VisitListVolumeHistoryResponse(w http.ResponseWriter) error    { return a.write(w) }
 func (a answer) VisitListVolumesResponse(w http.ResponseWriter) error          { return a.write(w) }
+func (a answer) VisitOpenVMConsoleResponse(w http.ResponseWriter) error        { return a.write(w) }
+func (a answer) VisitOpenVMSerialResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitPauseVMResponse(w http.ResponseWriter) error              { return a.write(w) }
 func (a answer) VisitRebootVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitResetVMResponse(w http.ResponseWriter) error              { return a.write(w) }

@@ -21,7 +21,7 @@ func (a *app) vm() *cobra.Command {
 			func(ctx context.Context, s *session, args []string, size *int, cursor *string) (openapi.History, error) {
 				return client.Decode[openapi.History](s.ListVMHistory(ctx, args[0], &openapi.ListVMHistoryParams{Limit: size, Cursor: cursor}))
 			}),
-		a.vmRevert())
+		a.vmRevert(), a.vmConsole(), a.vmVNC(), a.vmLog())
 }
 
 func (a *app) vmList() *cobra.Command {

@@ -44,13 +44,19 @@ func Initrd(t testing.TB, then initrd.Then) string {
 			o.Modules = append(o.Modules, module)
 		}
 	}
-	dir, err := os.MkdirTemp("", "horcrux-guest-") // not t.TempDir, which QEMU's own account may not enter
+	return place(t, initrd.Build(o))
+}
+
+// place writes an image where QEMU's own account can read it, which t.TempDir is not.
+func place(t testing.TB, image []byte) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "horcrux-guest-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "initrd")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(path, initrd.Build(o), 0o644)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(path, image, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	return path
