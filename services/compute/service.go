@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/pkg/engine"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
 	"horcrux/services/compute/hypervisor"
+	"horcrux/services/compute/usage"
 	"horcrux/services/compute/vm"
 )
 
@@ -25,8 +27,11 @@ const Domain = "compute"
 type Options struct {
 	Node   uuid.UUID
 	Store  eventstore.Store
-	Bus    engine.Bus
+	Bus    Bus
 	Driver hypervisor.Driver
+	// Usage tells what guests use; nil: nobody is told. It may hang where the driver must not: it has a connection of its
+	// own.
+	Usage usage.Driver
 	// Accelerator is how guests run here.
 	Accelerator hypervisor.Accelerator
 	// ImageDirs are where kernels, initrds, ISOs and images may lie. Absolute paths.
@@ -36,9 +41,16 @@ type Options struct {
 	Resync    time.Duration    // how often all machines are looked at; 0: 30 s
 }
 
+// Bus is what the service needs of the bus.
+type Bus interface {
+	engine.Bus
+	usage.Bus
+}
+
 // Service runs until its context ends.
 type Service struct {
 	Options
+	sampler  *usage.Sampler // nil without a Usage
 	engine   *engine.Engine
 	machines *engine.Kind[vm.Machine]
 	// down says why the hypervisor does not answer, nil while it does.
@@ -57,6 +69,9 @@ func New(o Options) *Service {
 	down := error(problem.New(problem.HypervisorUnavailable, "the hypervisor has not been looked at yet"))
 	s.down.Store(&down)
 	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Clock: o.Clock})
+	if o.Usage != nil {
+		s.sampler = usage.New(o.Usage, "/", o.Log, o.Clock)
+	}
 	s.machines = s.kind()
 	engine.Register(s.engine, s.machines)
 	return s
@@ -70,7 +85,23 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { s.watch(ctx) })
 	defer wg.Wait()
 	defer cancel()
+	if s.sampler != nil {
+		wg.Go(func() { s.sampler.Run(ctx) })
+		wg.Go(func() {
+			if err := s.sampler.Serve(ctx, s.Bus, Domain, s.Node); err != nil {
+				s.Log.Error("nobody is told what guests use", "err", err)
+			}
+		})
+	}
 	return s.engine.Run(ctx)
+}
+
+// Collectors of metrics.
+func (s *Service) Collectors() []prometheus.Collector {
+	if s.sampler == nil {
+		return nil
+	}
+	return []prometheus.Collector{s.sampler.Collector(s.Node)}
 }
 
 // Ready is nil while the hypervisor answers.

@@ -128,6 +128,8 @@ func devices(spec hypervisor.Spec, consoleDir string) *libvirtxml.DomainDeviceLi
 			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
 			Target: &libvirtxml.DomainSerialTarget{Port: new(uint)},
 		}},
+		// The guest tells of its memory every ten seconds, if it has the driver for it.
+		MemBalloon: &libvirtxml.DomainMemBalloon{Model: "virtio", Stats: &libvirtxml.DomainMemBalloonStats{Period: 10}},
 		RNGs: []libvirtxml.DomainRNG{{
 			Model: "virtio",
 			Backend: &libvirtxml.DomainRNGBackend{
