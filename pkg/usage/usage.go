@@ -161,3 +161,11 @@ type Sample struct {
 	NetworkRxRate *float64  `json:"network_rx_bytes_per_s"`
 	NetworkTxRate *float64  `json:"network_tx_bytes_per_s"`
 }
+
+// Period is how far the samples of a history are apart.
+const Period = 10 * time.Second
+
+// NoHistory is that of what was never seen.
+func NoHistory(id uuid.UUID) History {
+	return History{ID: id, PeriodS: int(Period / time.Second), Items: []Sample{}}
+}

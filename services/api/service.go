@@ -27,6 +27,7 @@ import (
 	"horcrux/services/api/readmodel"
 	"horcrux/services/api/rest"
 	"horcrux/services/api/submit"
+	"horcrux/services/api/telemetry"
 )
 
 // Resources are the kinds of objects that the gateway serves, operations aside. A new domain is added here, in the
@@ -37,6 +38,7 @@ var Resources = []*events.Resource{&vm.Resource, &pool.Resource, &volume.Resourc
 type Bus interface {
 	submit.Bus
 	deadletter.Bus
+	telemetry.Bus
 }
 
 // Options of New.
@@ -62,6 +64,8 @@ type Options struct {
 	Deadline   time.Duration // of an operation; 0: 10 min
 	// Node finds a node by id or name; a not_found problem if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
+	// Nodes are those with a compute service, also where it fell silent.
+	Nodes func() []telemetry.Node
 }
 
 // Service is the gateway. It is bound to its addresses from New on, and serves while Run runs.
@@ -105,6 +109,7 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 	s.server, err = rest.New(rest.Options{
 		Submit: s.submit, Model: s.model, Store: o.Store, Resources: Resources, Authenticate: tokens.Authenticate, Log: o.Log,
 		DeadLetters: deadletter.Office{Bus: o.Bus, Store: o.Store, Clock: time.Now},
+		Usage:       telemetry.Reader{Bus: o.Bus, Nodes: o.Nodes, Log: o.Log},
 		Ready:       o.Ready, Elsewhere: o.Elsewhere, Collectors: o.Collectors, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Node: o.Node,
 	})
 	return s, err

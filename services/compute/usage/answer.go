@@ -109,7 +109,9 @@ func (s *Sampler) nodeHistory(_ context.Context, node uuid.UUID, _ wire.Question
 
 // hour needs s.mu.
 func (s *Sampler) hour(id uuid.UUID, r *ring) wire.History {
-	return wire.History{ID: id, PeriodS: int(period / time.Second), Items: r.since(s.clock().Add(-time.Hour))}
+	h := wire.NoHistory(id)
+	h.Items = r.since(s.clock().Add(-time.Hour))
+	return h
 }
 
 func (s *Sampler) page(ctx context.Context, node uuid.UUID, q wire.Question) (any, error) {

@@ -9,7 +9,7 @@ import (
 
 // What a history holds: samples of the last hour.
 const (
-	period  = 10 * time.Second
+	period  = wire.Period
 	samples = int(time.Hour / period)
 )
 
