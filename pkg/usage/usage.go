@@ -68,7 +68,7 @@ type Disk struct {
 	WriteBytesRate *float64 `json:"write_bytes_per_s"`
 	ReadOpsRate    *float64 `json:"read_ops_per_s"`
 	WriteOpsRate   *float64 `json:"write_ops_per_s"`
-	Allocated      *int64   `json:"allocated_bytes"` // on the node
+	Allocated      *int64   `json:"allocated_bytes"` // of what holds it on the node, the length of a sparse file
 	Capacity       *int64   `json:"capacity_bytes"`  // for the guest
 }
 

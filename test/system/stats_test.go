@@ -205,7 +205,7 @@ func countersAreLibvirts(t *testing.T, i *instance.Instance) {
 	d, n := v.Disks[0], v.NICs[0]
 	for field, got := range map[string]*int64{
 		"block.0.rd.bytes": d.ReadBytes, "block.0.wr.bytes": d.WriteBytes, "block.0.rd.reqs": d.ReadOps, "block.0.wr.reqs": d.WriteOps,
-		"block.0.allocation": d.Allocated, "block.0.capacity": d.Capacity,
+		"block.0.physical": d.Allocated, "block.0.capacity": d.Capacity,
 		"net.0.rx.bytes": n.RxBytes, "net.0.tx.bytes": n.TxBytes, "net.0.rx.pkts": n.RxPackets, "net.0.tx.pkts": n.TxPackets,
 		"net.0.rx.errs": n.RxErrors, "net.0.tx.drop": n.TxDrops,
 	} {

@@ -131,7 +131,7 @@ func (s *Sampler) fly(ctx context.Context, f *flight) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	l := &look{at: s.clock(), domains: map[uuid.UUID]*Domain{}}
-	l.node = s.host.Usage(l.at.UTC())
+	l.node = s.host.Usage(l.at.UTC().Truncate(time.Millisecond))
 	domains, err := s.driver.Usage(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -96,14 +96,12 @@ func usageOf(r golibvirt.DomainStatsRecord) (usage.Domain, error) {
 	}
 	for i := range f.items(golibvirt.DomainStatsBlockCount) {
 		at := golibvirt.DomainStatsBlockPrefix + strconv.Itoa(i)
-		if _, backing := f[at+golibvirt.DomainStatsBlockSuffixBackingindex]; backing {
-			continue // what lies below a disk
-		}
 		out.Disks = append(out.Disks, telemetry.Disk{
 			Name:      f.text(at + golibvirt.DomainStatsBlockSuffixName),
 			ReadBytes: f.count(at + golibvirt.DomainStatsBlockSuffixRdBytes), WriteBytes: f.count(at + golibvirt.DomainStatsBlockSuffixWrBytes),
 			ReadOps: f.count(at + golibvirt.DomainStatsBlockSuffixRdReqs), WriteOps: f.count(at + golibvirt.DomainStatsBlockSuffixWrReqs),
-			Allocated: f.count(at + golibvirt.DomainStatsBlockSuffixAllocation), Capacity: f.count(at + golibvirt.DomainStatsBlockSuffixCapacity),
+			// "allocation" is, of a running guest, how far it has written since its start.
+			Allocated: f.count(at + golibvirt.DomainStatsBlockSuffixPhysical), Capacity: f.count(at + golibvirt.DomainStatsBlockSuffixCapacity),
 		})
 	}
 	for i := range f.items(golibvirt.DomainStatsNetCount) {
