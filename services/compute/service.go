@@ -51,6 +51,7 @@ type Bus interface {
 type Service struct {
 	Options
 	sampler  *usage.Sampler // nil without a Usage
+	resyncs  prometheus.Summary
 	engine   *engine.Engine
 	machines *engine.Kind[vm.Machine]
 	// down says why the hypervisor does not answer, nil while it does.
@@ -65,7 +66,9 @@ func New(o Options) *Service {
 	if o.Resync == 0 {
 		o.Resync = 30 * time.Second
 	}
-	s := &Service{Options: o}
+	s := &Service{Options: o, resyncs: prometheus.NewSummary(prometheus.SummaryOpts{
+		Name: "horcrux_resync_seconds", Help: "How long it took to look at all virtual machines of the node.",
+	})}
 	down := error(problem.New(problem.HypervisorUnavailable, "the hypervisor has not been looked at yet"))
 	s.down.Store(&down)
 	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Clock: o.Clock})
@@ -98,10 +101,11 @@ func (s *Service) Run(ctx context.Context) error {
 
 // Collectors of metrics.
 func (s *Service) Collectors() []prometheus.Collector {
-	if s.sampler == nil {
-		return nil
+	all := []prometheus.Collector{s.resyncs}
+	if s.sampler != nil {
+		all = append(all, s.sampler.Collector(s.Node))
 	}
-	return []prometheus.Collector{s.sampler.Collector(s.Node)}
+	return all
 }
 
 // Ready is nil while the hypervisor answers.
