@@ -17,8 +17,8 @@ import (
 	"horcrux/pkg/usage"
 )
 
-// askTime bounds one question: more than a node gives its hypervisor.
-const askTime = 6 * time.Second
+// askTime bounds one question: enough for a node to ask its hypervisor twice.
+const askTime = 8 * time.Second
 
 // Bus carries questions to nodes.
 type Bus interface {

@@ -24,21 +24,33 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // script is a driver that tells what a test says, after a while.
 type script struct {
 	calls atomic.Int64
-	takes time.Duration
 	mu    sync.Mutex
+	takes time.Duration
+	stuck int64 // the call that hangs
 	tell  func() ([]Domain, error)
 }
 
 func (s *script) Usage(ctx context.Context) ([]Domain, error) {
-	s.calls.Add(1)
+	s.mu.Lock()
+	takes := s.takes
+	if s.calls.Add(1) == s.stuck {
+		takes = time.Hour
+	}
+	s.mu.Unlock()
 	select {
-	case <-time.After(s.takes):
+	case <-time.After(takes):
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.tell()
+}
+
+func (s *script) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
 }
 
 // running runs a sampler for as long as the test lasts.
@@ -133,9 +145,7 @@ func TestRatesAndHistory(t *testing.T) {
 		if h := history(); len(h) != samples || time.Since(h[0].At) > time.Hour || h[0].At.After(h[1].At) {
 			t.Errorf("after two hours: %d samples from %s to %s", len(h), h[0].At, h[len(h)-1].At)
 		}
-		d.mu.Lock()
-		d.tell = func() ([]Domain, error) { return nil, nil }
-		d.mu.Unlock()
+		d.set(func() { d.tell = func() ([]Domain, error) { return nil, nil } })
 		time.Sleep(2 * period)
 		if _, err := s.vmHistory(t.Context(), uuid.Nil, wire.Question{VM: id}); problem.From(err) == nil || len(s.domains) != 0 {
 			t.Errorf("of a domain that is gone: %v, %d rings", err, len(s.domains))
@@ -148,7 +158,7 @@ func TestAHypervisorThatIsDown(t *testing.T) {
 		d := &script{tell: func() ([]Domain, error) { return nil, errors.New("secret") }}
 		s := running(t, d)
 		for _, takes := range []time.Duration{0, time.Hour} { // it fails, it hangs
-			d.takes = takes
+			d.set(func() { d.takes = takes })
 			begin := time.Now()
 			_, err := s.vm(t.Context(), uuid.Nil, wire.Question{})
 			if p := problem.From(err); p == nil || p.Code != problem.HypervisorUnavailable || time.Since(begin) > lookTime {
@@ -160,6 +170,25 @@ func TestAHypervisorThatIsDown(t *testing.T) {
 	if _, err := s.vm(t.Context(), uuid.Nil, wire.Question{}); problem.From(err) == nil {
 		t.Errorf("asked before it runs: %v", err)
 	}
+}
+
+// TestAnEmulatorThatHangs: the call that meets it first does not hold up the answer.
+func TestAnEmulatorThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &script{stuck: 2, tell: func() ([]Domain, error) { return []Domain{busy(1, 1)}, nil }}
+		s := running(t, d)
+		time.Sleep(2 * fresh)
+		begin := time.Now()
+		ask(t, s, busy(1, 1).ID)
+		if took := time.Since(begin); took != lateTime || d.calls.Load() != 3 {
+			t.Errorf("it took %s and %d calls", took, d.calls.Load())
+		}
+		time.Sleep(2 * fresh)
+		begin = time.Now()
+		if ask(t, s, busy(1, 1).ID); time.Since(begin) != 0 {
+			t.Errorf("and %s afterwards", time.Since(begin))
+		}
+	})
 }
 
 func TestPages(t *testing.T) {

@@ -30,8 +30,8 @@ type Domain struct {
 // Driver tells what guests use.
 type Driver interface {
 	// Usage observes every domain that carries our mark, in one call to the hypervisor for all. A guest whose emulator
-	// hangs does not keep it from telling of the others: at worst the first call afterwards is lost. It fails as the
-	// methods of a hypervisor.Driver do.
+	// hangs does not keep it from telling of the others: at worst the first call afterwards is late, while the next is
+	// not. It fails as the methods of a hypervisor.Driver do.
 	Usage(ctx context.Context) ([]Domain, error)
 }
 
