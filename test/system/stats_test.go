@@ -142,7 +142,8 @@ func allStats(i *instance.Instance) (all struct {
 	Nodes   []openapi.NodeStats
 	VMs     []openapi.VMStats
 	Missing []openapi.MissingNode
-}) {
+},
+) {
 	i.T.Helper()
 	i.Get("/api/stats", &all)
 	return all

@@ -65,9 +65,15 @@ func New(driver Driver, host Host, log *slog.Logger, clock func() time.Time) *Sa
 
 // Run looks until ctx ends.
 func (s *Sampler) Run(ctx context.Context) {
-	s.live(ctx)
+	s.mu.Lock()
+	s.life = ctx
+	s.mu.Unlock()
 	defer s.looks.Wait()
-	defer s.live(nil)
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.life = nil
+	}()
 	tick := time.NewTicker(period)
 	defer tick.Stop()
 	failed := false
@@ -88,12 +94,6 @@ func (s *Sampler) Run(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
-}
-
-func (s *Sampler) live(ctx context.Context) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.life = ctx
 }
 
 // look returns a look that is fresh, or waits for one. However many wait, one look is under way.
