@@ -69,6 +69,9 @@ func (b *Bus) answer(ctx context.Context, m *nats.Msg, answer func(context.Conte
 		}
 	}
 	data, err := json.Marshal(out)
+	if int64(len(data)) > b.nc.MaxPayload() {
+		err = fmt.Errorf("%w: %d bytes", nats.ErrMaxPayload, len(data))
+	}
 	if err == nil {
 		err = m.Respond(data)
 	}

@@ -167,6 +167,18 @@ type ClientInterface interface {
 	// Corresponds with GET /api/operations/{id}/log (the `ListOperationLog` operationId).
 	ListOperationLog(ctx context.Context, id OperationID, params *ListOperationLogParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetStats What all virtual machines and nodes use now
+	//
+	// A node that does not answer is named in `missing`; neither it nor its machines are among the others.
+	//
+	// Corresponds with GET /api/stats (the `GetStats` operationId).
+	GetStats(ctx context.Context, params *GetStatsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListNodeStatsHistory What a node used in the last hour
+	//
+	// Corresponds with GET /api/stats/nodes/{id}/history (the `ListNodeStatsHistory` operationId).
+	ListNodeStatsHistory(ctx context.Context, id ID, params *ListNodeStatsHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListPools List storage pools
 	//
 	// Corresponds with GET /api/storage/pools (the `ListPools` operationId).
@@ -439,6 +451,22 @@ type ClientInterface interface {
 	// Corresponds with POST /api/vms/{id}/start (the `StartVM` operationId).
 	StartVM(ctx context.Context, id ID, params *StartVMParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetVMStats What a virtual machine uses now
+	//
+	// At most a second old. What is not known is null, never 0: of a machine that is off nearly everything, of the
+	// guest's memory what its balloon driver does not tell. Counters begin with each start of the guest. A rate is
+	// the mean since the sample before.
+	//
+	// Corresponds with GET /api/vms/{id}/stats (the `GetVMStats` operationId).
+	GetVMStats(ctx context.Context, id ID, params *GetVMStatsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListVMStatsHistory What a virtual machine used in the last hour
+	//
+	// Kept in the memory of its node's service, so it begins anew when that does.
+	//
+	// Corresponds with GET /api/vms/{id}/stats/history (the `ListVMStatsHistory` operationId).
+	ListVMStatsHistory(ctx context.Context, id ID, params *ListVMStatsHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// StopVMWithBody Stop a virtual machine by force
 	//
 	// Like pulling the plug; it may overtake an operation in flight. `?force=false` asks the guest, as shutdown does.
@@ -668,6 +696,38 @@ func (c *API) ListOperationHistory(ctx context.Context, id OperationID, params *
 // Corresponds with GET /api/operations/{id}/log (the `ListOperationLog` operationId).
 func (c *API) ListOperationLog(ctx context.Context, id OperationID, params *ListOperationLogParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListOperationLogRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStats What all virtual machines and nodes use now
+//
+// A node that does not answer is named in `missing`; neither it nor its machines are among the others.
+//
+// Corresponds with GET /api/stats (the `GetStats` operationId).
+func (c *API) GetStats(ctx context.Context, params *GetStatsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListNodeStatsHistory What a node used in the last hour
+//
+// Corresponds with GET /api/stats/nodes/{id}/history (the `ListNodeStatsHistory` operationId).
+func (c *API) ListNodeStatsHistory(ctx context.Context, id ID, params *ListNodeStatsHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListNodeStatsHistoryRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -1320,6 +1380,42 @@ func (c *API) ShutdownVM(ctx context.Context, id ID, params *ShutdownVMParams, b
 // Corresponds with POST /api/vms/{id}/start (the `StartVM` operationId).
 func (c *API) StartVM(ctx context.Context, id ID, params *StartVMParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewStartVMRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetVMStats What a virtual machine uses now
+//
+// At most a second old. What is not known is null, never 0: of a machine that is off nearly everything, of the
+// guest's memory what its balloon driver does not tell. Counters begin with each start of the guest. A rate is
+// the mean since the sample before.
+//
+// Corresponds with GET /api/vms/{id}/stats (the `GetVMStats` operationId).
+func (c *API) GetVMStats(ctx context.Context, id ID, params *GetVMStatsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetVMStatsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListVMStatsHistory What a virtual machine used in the last hour
+//
+// Kept in the memory of its node's service, so it begins anew when that does.
+//
+// Corresponds with GET /api/vms/{id}/stats/history (the `ListVMStatsHistory` operationId).
+func (c *API) ListVMStatsHistory(ctx context.Context, id ID, params *ListVMStatsHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListVMStatsHistoryRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2194,6 +2290,121 @@ func NewListOperationLogRequest(server string, id OperationID, params *ListOpera
 			}
 
 		}
+
+		if params.MinPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "min_position", *params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatsRequest constructs an http.Request for the GetStats method
+func NewGetStatsRequest(server string, params *GetStatsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/stats")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.MinPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "min_position", *params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListNodeStatsHistoryRequest constructs an http.Request for the ListNodeStatsHistory method
+func NewListNodeStatsHistoryRequest(server string, id ID, params *ListNodeStatsHistoryParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/stats/nodes/%s/history", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
 
 		if params.MinPosition != nil {
 
@@ -5241,6 +5452,128 @@ func NewStartVMRequest(server string, id ID, params *StartVMParams) (*http.Reque
 			req.Header.Set("If-Match", headerParam1)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewGetVMStatsRequest constructs an http.Request for the GetVMStats method
+func NewGetVMStatsRequest(server string, id ID, params *GetVMStatsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/stats", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.MinPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "min_position", *params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListVMStatsHistoryRequest constructs an http.Request for the ListVMStatsHistory method
+func NewListVMStatsHistoryRequest(server string, id ID, params *ListVMStatsHistoryParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/stats/history", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.MinPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "min_position", *params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil

@@ -12,6 +12,7 @@ import (
 	"horcrux/pkg/events/vm"
 	"horcrux/pkg/events/volume"
 	"horcrux/pkg/problem"
+	"horcrux/pkg/usage"
 
 	"github.com/google/uuid"
 )
@@ -139,6 +140,9 @@ type CPUCount = int
 // CPUModel defines model for CPUModel.
 type CPUModel = string
 
+// CPUStats defines model for CPUStats.
+type CPUStats = usage.CPU
+
 // DeadLetter A message that no service could handle
 type DeadLetter struct {
 	// At When it was given up
@@ -182,6 +186,9 @@ type DiskDiscard string
 
 // DiskFormat defines model for DiskFormat.
 type DiskFormat string
+
+// DiskStats defines model for DiskStats.
+type DiskStats = usage.Disk
 
 // Event defines model for Event.
 type Event = events.Event
@@ -273,14 +280,35 @@ type Machine string
 // MemoryMB MiB
 type MemoryMB = int64
 
+// MemoryStats In MiB
+type MemoryStats = usage.Memory
+
+// MissingNode defines model for MissingNode.
+type MissingNode = usage.Missing
+
 // NICModel defines model for NICModel.
 type NICModel string
+
+// NICStats Received and sent as the guest sees it
+type NICStats = usage.NIC
 
 // Name Not a UUID and not a word that is a path of its own
 type Name = string
 
 // Next Where the next page begins; null after the last
 type Next = string
+
+// NodeDiskStats All of the node's own disks together
+type NodeDiskStats = usage.NodeDisk
+
+// NodeMemoryStats In MiB
+type NodeMemoryStats = usage.NodeMemory
+
+// NodeNetworkStats All of the node's own network cards together
+type NodeNetworkStats = usage.NodeNetwork
+
+// NodeStats What a node uses, whatever runs there
+type NodeStats = usage.Node
 
 // OnDrift What to do about a change behind our back
 type OnDrift string
@@ -393,6 +421,15 @@ type Revert struct {
 
 // SizeGB GiB
 type SizeGB = int64
+
+// Stats defines model for Stats.
+type Stats = usage.All
+
+// StatsHistory defines model for StatsHistory.
+type StatsHistory = usage.History
+
+// StatsSample Of all disks and network cards together
+type StatsSample = usage.Sample
 
 // Tag defines model for Tag.
 type Tag = string
@@ -579,6 +616,9 @@ type VMShutdown struct {
 
 // VMState defines model for VMState.
 type VMState string
+
+// VMStats defines model for VMStats.
+type VMStats = usage.VM
 
 // VMUpdate defines model for VMUpdate.
 type VMUpdate struct {
@@ -817,6 +857,18 @@ type ListOperationLogParams struct {
 	// Cursor `next` of the page before
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// GetStatsParams defines parameters for GetStats.
+type GetStatsParams struct {
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// ListNodeStatsHistoryParams defines parameters for ListNodeStatsHistory.
+type ListNodeStatsHistoryParams struct {
 	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
 	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
 }
@@ -1245,6 +1297,18 @@ type StartVMParams struct {
 
 	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetVMStatsParams defines parameters for GetVMStats.
+type GetVMStatsParams struct {
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// ListVMStatsHistoryParams defines parameters for ListVMStatsHistory.
+type ListVMStatsHistoryParams struct {
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
 }
 
 // StopVMParams defines parameters for StopVM.

@@ -28,6 +28,7 @@ import (
 	"horcrux/services/api/readmodel"
 	"horcrux/services/api/rest"
 	"horcrux/services/api/submit"
+	"horcrux/services/api/telemetry"
 )
 
 // Resources are the kinds of objects that the gateway serves, operations aside. A new domain is added here, in the
@@ -39,6 +40,7 @@ type Bus interface {
 	submit.Bus
 	deadletter.Bus
 	console.Bus
+	telemetry.Bus
 }
 
 // Options of New.
@@ -65,6 +67,8 @@ type Options struct {
 	Deadline   time.Duration // of an operation; 0: 10 min
 	// Node finds a node by id or name; a not_found problem if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
+	// Nodes are those with a compute service, also where it fell silent.
+	Nodes func() []telemetry.Node
 }
 
 // Service is the gateway. It is bound to its addresses from New on, and serves while Run runs.
@@ -109,6 +113,7 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 		Submit: s.submit, Model: s.model, Store: o.Store, Resources: Resources, Authenticate: tokens.Authenticate, Log: o.Log,
 		Consoles:    o.Bus,
 		DeadLetters: deadletter.Office{Bus: o.Bus, Store: o.Store, Clock: time.Now},
+		Usage:       telemetry.Reader{Bus: o.Bus, Nodes: o.Nodes, Log: o.Log},
 		Ready:       o.Ready, Elsewhere: o.Elsewhere, Collectors: o.Collectors, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Secrets: o.Secrets, Node: o.Node,
 	})
 	return s, err

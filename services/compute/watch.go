@@ -116,6 +116,12 @@ func state(s hypervisor.State) wire.State {
 
 // resync compares all that the hypervisor has with what was seen of it before. taken says that all of it was taken in.
 func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
+	begin := w.Clock()
+	defer func() {
+		if err == nil {
+			w.resyncs.Observe(w.Clock().Sub(begin).Seconds())
+		}
+	}()
 	if _, err := w.info(ctx); err != nil { // one that hangs is noticed sooner than a long list may take
 		return false, err
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -207,26 +206,3 @@ func (c *cpu) count(counts bool, f func() error) error {
 }
 
 func (c *cpu) share() float64 { return c.used.Seconds() / c.wall.Seconds() }
-
-// cpuTime is what a process has taken of the CPUs so far.
-func cpuTime(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, after, _ := strings.Cut(string(stat), ") ") // the name of the program may hold anything else
-	fields := strings.Fields(after)
-	const user, system, tick = 11, 12, time.Second / 100 // of the fields after the name; USER_HZ is 100
-	if len(fields) <= system {
-		return 0, fmt.Errorf("stat of process %d is %q", pid, stat)
-	}
-	total := time.Duration(0)
-	for _, field := range []string{fields[user], fields[system]} {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("stat of process %d: %w", pid, err)
-		}
-		total += time.Duration(n) * tick
-	}
-	return total, nil
-}

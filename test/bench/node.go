@@ -27,6 +27,7 @@ import (
 	"horcrux/pkg/relay"
 	"horcrux/services/api"
 	"horcrux/services/api/rest"
+	"horcrux/services/api/telemetry"
 	"horcrux/services/compute"
 	"horcrux/services/compute/console"
 	"horcrux/services/compute/hypervisor"
@@ -216,7 +217,7 @@ func (n *fakeNode) services(store *postgres.Store, b *bus.Bus, domains int) (map
 	driver := h.Driver()
 	n.push(func(context.Context) error { return driver.Close() })
 	computed := compute.New(compute.Options{
-		Node: node, Store: store, Bus: b, Driver: driver, ImageDirs: images, Log: n.log, Accelerator: hypervisor.TCG,
+		Node: node, Store: store, Bus: b, Driver: driver, Usage: driver, ImageDirs: images, Log: n.log, Accelerator: hypervisor.TCG,
 	})
 	n.run("compute", computed.Run)
 	if n.screen != "" {
@@ -235,6 +236,7 @@ func (n *fakeNode) gateway(ctx context.Context, pool *pgxpool.Pool, store *postg
 		ImageDirs: []string{filepath.Join(n.dir, "images")}, Version: openapi.Version{Version: "bench", Go: runtime.Version()},
 		Features: []openapi.Feature{{Name: "qemu", Built: true}}, // what the routes of machines ask for
 		Node:     func(context.Context, string) (uuid.UUID, error) { return node, nil },
+		Nodes:    func() []telemetry.Node { return []telemetry.Node{{ID: node, Name: "bench"}} },
 	})
 	if err != nil {
 		return err

@@ -40,6 +40,7 @@ type Options struct {
 	Log          *slog.Logger
 
 	DeadLetters DeadLetters
+	Usage       Usage
 	Ready       map[string]Check // dependencies by name, for /readyz
 	// Elsewhere says how the services of other processes do, by the names of their dependencies. Nil for none.
 	Elsewhere  func() map[string]error

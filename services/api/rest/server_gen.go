@@ -59,6 +59,12 @@ type ServerInterface interface {
 	// ListOperationLog What an operation did, with what the drivers said
 	// (GET /api/operations/{id}/log)
 	ListOperationLog(ctx echo.Context, id OperationID, params ListOperationLogParams) error
+	// GetStats What all virtual machines and nodes use now
+	// (GET /api/stats)
+	GetStats(ctx echo.Context, params GetStatsParams) error
+	// ListNodeStatsHistory What a node used in the last hour
+	// (GET /api/stats/nodes/{id}/history)
+	ListNodeStatsHistory(ctx echo.Context, id ID, params ListNodeStatsHistoryParams) error
 	// ListPools List storage pools
 	// (GET /api/storage/pools)
 	ListPools(ctx echo.Context, params ListPoolsParams) error
@@ -149,6 +155,12 @@ type ServerInterface interface {
 	// StartVM Start a virtual machine
 	// (POST /api/vms/{id}/start)
 	StartVM(ctx echo.Context, id ID, params StartVMParams) error
+	// GetVMStats What a virtual machine uses now
+	// (GET /api/vms/{id}/stats)
+	GetVMStats(ctx echo.Context, id ID, params GetVMStatsParams) error
+	// ListVMStatsHistory What a virtual machine used in the last hour
+	// (GET /api/vms/{id}/stats/history)
+	ListVMStatsHistory(ctx echo.Context, id ID, params ListVMStatsHistoryParams) error
 	// StopVM Stop a virtual machine by force
 	// (POST /api/vms/{id}/stop)
 	StopVM(ctx echo.Context, id ID, params StopVMParams) error
@@ -545,6 +557,49 @@ func (w *ServerInterfaceWrapper) ListOperationLog(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListOperationLog(ctx, id, params)
+	return err
+}
+
+// GetStats converts echo context to params.
+func (w *ServerInterfaceWrapper) GetStats(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatsParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetStats(ctx, params)
+	return err
+}
+
+// ListNodeStatsHistory converts echo context to params.
+func (w *ServerInterfaceWrapper) ListNodeStatsHistory(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListNodeStatsHistoryParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListNodeStatsHistory(ctx, id, params)
 	return err
 }
 
@@ -2222,6 +2277,56 @@ func (w *ServerInterfaceWrapper) StartVM(ctx echo.Context) error {
 	return err
 }
 
+// GetVMStats converts echo context to params.
+func (w *ServerInterfaceWrapper) GetVMStats(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetVMStatsParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetVMStats(ctx, id, params)
+	return err
+}
+
+// ListVMStatsHistory converts echo context to params.
+func (w *ServerInterfaceWrapper) ListVMStatsHistory(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListVMStatsHistoryParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListVMStatsHistory(ctx, id, params)
+	return err
+}
+
 // StopVM converts echo context to params.
 func (w *ServerInterfaceWrapper) StopVM(ctx echo.Context) error {
 	var err error
@@ -2411,6 +2516,10 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/healthz", wrapper.GetHealth, options.OperationMiddlewares["getHealth"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
 	router.GET(options.BaseURL+"/metrics", wrapper.GetMetrics, options.OperationMiddlewares["getMetrics"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/stats", wrapper.GetVMStats, options.OperationMiddlewares["getVMStats"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/stats/history", wrapper.ListVMStatsHistory, options.OperationMiddlewares["listVMStatsHistory"]...)
+	router.GET(options.BaseURL+"/api/stats", wrapper.GetStats, options.OperationMiddlewares["getStats"]...)
+	router.GET(options.BaseURL+"/api/stats/nodes/:id/history", wrapper.ListNodeStatsHistory, options.OperationMiddlewares["listNodeStatsHistory"]...)
 	router.GET(options.BaseURL+"/api/vms/:id/console", wrapper.OpenVMConsole, options.OperationMiddlewares["openVMConsole"]...)
 	router.GET(options.BaseURL+"/api/vms/:id/serial", wrapper.OpenVMSerial, options.OperationMiddlewares["openVMSerial"]...)
 	router.GET(options.BaseURL+"/api/vms/:id/serial/log", wrapper.GetVMSerialLog, options.OperationMiddlewares["getVMSerialLog"]...)
@@ -2449,6 +2558,8 @@ type OperationWaitedJSONResponse struct {
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
+
+type StatsHistoryJSONResponse StatsHistory
 
 type ListDeadLettersRequestObject struct {
 }
@@ -3068,6 +3179,85 @@ type ListOperationLogdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListOperationLogdefaultApplicationProblemPlusJSONResponse) VisitListOperationLogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsRequestObject struct {
+	Params GetStatsParams
+}
+
+type GetStatsResponseObject interface {
+	VisitGetStatsResponse(w http.ResponseWriter) error
+}
+
+type GetStats200JSONResponse Stats
+
+func (response GetStats200JSONResponse) VisitGetStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsdefaultApplicationProblemPlusJSONResponse) VisitGetStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListNodeStatsHistoryRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListNodeStatsHistoryParams
+}
+
+type ListNodeStatsHistoryResponseObject interface {
+	VisitListNodeStatsHistoryResponse(w http.ResponseWriter) error
+}
+
+type ListNodeStatsHistory200JSONResponse struct{ StatsHistoryJSONResponse }
+
+func (response ListNodeStatsHistory200JSONResponse) VisitListNodeStatsHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListNodeStatsHistorydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListNodeStatsHistorydefaultApplicationProblemPlusJSONResponse) VisitListNodeStatsHistoryResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -4737,6 +4927,86 @@ func (response StartVMdefaultApplicationProblemPlusJSONResponse) VisitStartVMRes
 	return err
 }
 
+type GetVMStatsRequestObject struct {
+	ID     ID `json:"id"`
+	Params GetVMStatsParams
+}
+
+type GetVMStatsResponseObject interface {
+	VisitGetVMStatsResponse(w http.ResponseWriter) error
+}
+
+type GetVMStats200JSONResponse VMStats
+
+func (response GetVMStats200JSONResponse) VisitGetVMStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetVMStatsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetVMStatsdefaultApplicationProblemPlusJSONResponse) VisitGetVMStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListVMStatsHistoryRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListVMStatsHistoryParams
+}
+
+type ListVMStatsHistoryResponseObject interface {
+	VisitListVMStatsHistoryResponse(w http.ResponseWriter) error
+}
+
+type ListVMStatsHistory200JSONResponse struct{ StatsHistoryJSONResponse }
+
+func (response ListVMStatsHistory200JSONResponse) VisitListVMStatsHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListVMStatsHistorydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListVMStatsHistorydefaultApplicationProblemPlusJSONResponse) VisitListVMStatsHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type StopVMRequestObject struct {
 	ID     ID `json:"id"`
 	Params StopVMParams
@@ -4966,6 +5236,12 @@ type StrictServerInterface interface {
 	// ListOperationLog What an operation did, with what the drivers said
 	// (GET /api/operations/{id}/log)
 	ListOperationLog(ctx context.Context, request ListOperationLogRequestObject) (ListOperationLogResponseObject, error)
+	// GetStats What all virtual machines and nodes use now
+	// (GET /api/stats)
+	GetStats(ctx context.Context, request GetStatsRequestObject) (GetStatsResponseObject, error)
+	// ListNodeStatsHistory What a node used in the last hour
+	// (GET /api/stats/nodes/{id}/history)
+	ListNodeStatsHistory(ctx context.Context, request ListNodeStatsHistoryRequestObject) (ListNodeStatsHistoryResponseObject, error)
 	// ListPools List storage pools
 	// (GET /api/storage/pools)
 	ListPools(ctx context.Context, request ListPoolsRequestObject) (ListPoolsResponseObject, error)
@@ -5056,6 +5332,12 @@ type StrictServerInterface interface {
 	// StartVM Start a virtual machine
 	// (POST /api/vms/{id}/start)
 	StartVM(ctx context.Context, request StartVMRequestObject) (StartVMResponseObject, error)
+	// GetVMStats What a virtual machine uses now
+	// (GET /api/vms/{id}/stats)
+	GetVMStats(ctx context.Context, request GetVMStatsRequestObject) (GetVMStatsResponseObject, error)
+	// ListVMStatsHistory What a virtual machine used in the last hour
+	// (GET /api/vms/{id}/stats/history)
+	ListVMStatsHistory(ctx context.Context, request ListVMStatsHistoryRequestObject) (ListVMStatsHistoryResponseObject, error)
 	// StopVM Stop a virtual machine by force
 	// (POST /api/vms/{id}/stop)
 	StopVM(ctx context.Context, request StopVMRequestObject) (StopVMResponseObject, error)
@@ -5397,6 +5679,57 @@ func (sh *strictHandler) ListOperationLog(ctx echo.Context, id OperationID, para
 		return err
 	} else if validResponse, ok := response.(ListOperationLogResponseObject); ok {
 		return validResponse.VisitListOperationLogResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetStats operation middleware
+func (sh *strictHandler) GetStats(ctx echo.Context, params GetStatsParams) error {
+	var request GetStatsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStats(ctx.Request().Context(), request.(GetStatsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStats")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetStatsResponseObject); ok {
+		return validResponse.VisitGetStatsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListNodeStatsHistory operation middleware
+func (sh *strictHandler) ListNodeStatsHistory(ctx echo.Context, id ID, params ListNodeStatsHistoryParams) error {
+	var request ListNodeStatsHistoryRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListNodeStatsHistory(ctx.Request().Context(), request.(ListNodeStatsHistoryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListNodeStatsHistory")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListNodeStatsHistoryResponseObject); ok {
+		return validResponse.VisitListNodeStatsHistoryResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -6364,6 +6697,58 @@ func (sh *strictHandler) StartVM(ctx echo.Context, id ID, params StartVMParams) 
 		return err
 	} else if validResponse, ok := response.(StartVMResponseObject); ok {
 		return validResponse.VisitStartVMResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetVMStats operation middleware
+func (sh *strictHandler) GetVMStats(ctx echo.Context, id ID, params GetVMStatsParams) error {
+	var request GetVMStatsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetVMStats(ctx.Request().Context(), request.(GetVMStatsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetVMStats")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetVMStatsResponseObject); ok {
+		return validResponse.VisitGetVMStatsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListVMStatsHistory operation middleware
+func (sh *strictHandler) ListVMStatsHistory(ctx echo.Context, id ID, params ListVMStatsHistoryParams) error {
+	var request ListVMStatsHistoryRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListVMStatsHistory(ctx.Request().Context(), request.(ListVMStatsHistoryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListVMStatsHistory")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListVMStatsHistoryResponseObject); ok {
+		return validResponse.VisitListVMStatsHistoryResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

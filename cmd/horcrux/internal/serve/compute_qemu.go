@@ -45,10 +45,17 @@ func (s *server) compute(ctx context.Context) error {
 		return err
 	}
 	s.stack.push("libvirt connection", func(context.Context) error { return driver.Close() })
+	// What guests use is asked for on a connection of its own, since an emulator that hangs may cost it.
+	watched, err := libvirt.Open(libvirt.Options{URI: options.URI, Logger: s.log.With("part", "usage")})
+	if err != nil {
+		return err
+	}
+	s.stack.push("libvirt connection for usage", func(context.Context) error { return watched.Close() })
 	svc := compute.New(compute.Options{
-		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
+		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, Usage: watched, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
 		Accelerator: how.Accelerator, Secrets: s.vault,
 	})
+	s.collectors = append(s.collectors, svc.Collectors()...)
 	s.stack.run(compute.Domain, svc.Run)
 	s.offer(compute.Domain, "hypervisor", svc.Ready)
 	s.stack.run("consoles", console.New(console.Options{

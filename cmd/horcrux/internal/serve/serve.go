@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/cmd/horcrux/internal/config"
 	"horcrux/cmd/horcrux/internal/datadir"
@@ -56,6 +57,8 @@ type server struct {
 	bus    *bus.Bus
 	relay  *relay.Relay
 	ready  map[string]func(context.Context) error
+	// collectors of metrics, of the parts before the gateway
+	collectors []prometheus.Collector
 }
 
 // Run serves until ctx ends or a part that the others need ends by itself. It has stopped everything when it returns.

@@ -9,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -217,18 +215,7 @@ func TestConformanceOnQEMU(t *testing.T) {
 		Foreign:     foreign(l, "qemu", "x86_64"),
 		Description: description(l),
 		Crash: func(t *testing.T, id uuid.UUID) {
-			dom, err := l().DomainLookupByUUID(golibvirt.UUID(id))
-			if err != nil {
-				t.Fatal(err)
-			}
-			text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(d.PID()), "root/run/libvirt/qemu", dom.Name+".pid"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			pid := emulator(t, d, l(), id)
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
