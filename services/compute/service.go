@@ -15,6 +15,8 @@ import (
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
 	"horcrux/services/compute/hypervisor"
+	"horcrux/services/compute/network"
+	"horcrux/services/compute/network/host"
 	"horcrux/services/compute/vm"
 )
 
@@ -27,6 +29,10 @@ type Options struct {
 	Store  eventstore.Store
 	Bus    engine.Bus
 	Driver hypervisor.Driver
+	// Networks keeps the networks that guests are on.
+	Networks network.Driver
+	// Host looks at the node's interfaces and addresses; nil: host.Look.
+	Host func() (network.Host, error)
 	// Accelerator is how guests run here.
 	Accelerator hypervisor.Accelerator
 	// ImageDirs are where kernels, initrds, ISOs and images may lie. Absolute paths.
@@ -41,6 +47,9 @@ type Service struct {
 	Options
 	engine   *engine.Engine
 	machines *engine.Kind[vm.Machine]
+
+	networkKinds *engine.Kind[network.Network]
+	netTurn      chan struct{} // holds a token while networks are changed at the hypervisor
 	// down says why the hypervisor does not answer, nil while it does.
 	down atomic.Pointer[error]
 }
@@ -53,12 +62,17 @@ func New(o Options) *Service {
 	if o.Resync == 0 {
 		o.Resync = 30 * time.Second
 	}
-	s := &Service{Options: o}
+	if o.Host == nil {
+		o.Host = host.Look
+	}
+	s := &Service{Options: o, netTurn: make(chan struct{}, 1)}
 	down := error(problem.New(problem.HypervisorUnavailable, "the hypervisor has not been looked at yet"))
 	s.down.Store(&down)
 	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Clock: o.Clock})
 	s.machines = s.kind()
 	engine.Register(s.engine, s.machines)
+	s.networkKinds = s.networkKind()
+	engine.Register(s.engine, s.networkKinds)
 	return s
 }
 
@@ -66,7 +80,10 @@ func New(o Options) *Service {
 func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	k := s.newKeeper()
+	k.look(ctx) // before guests start that are to be on them
 	var wg sync.WaitGroup
+	wg.Go(func() { k.keep(ctx) })
 	wg.Go(func() { s.watch(ctx) })
 	defer wg.Wait()
 	defer cancel()

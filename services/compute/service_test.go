@@ -67,7 +67,7 @@ func (n *node) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	driver := n.h.Driver()
 	s := compute.New(compute.Options{
-		Node: n.id, Store: n.store, Bus: n.bus, Driver: driver, ImageDirs: []string{n.images}, Log: slog.New(slog.DiscardHandler), Resync: 50 * time.Millisecond,
+		Node: n.id, Store: n.store, Bus: n.bus, Driver: driver, Networks: driver, ImageDirs: []string{n.images}, Log: slog.New(slog.DiscardHandler), Resync: 50 * time.Millisecond,
 		Accelerator: hypervisor.TCG,
 	})
 	var wg sync.WaitGroup

@@ -213,7 +213,7 @@ func (n *fakeNode) services(store *postgres.Store, b *bus.Bus, domains int) (map
 	driver := h.Driver()
 	n.push(func(context.Context) error { return driver.Close() })
 	computed := compute.New(compute.Options{
-		Node: node, Store: store, Bus: b, Driver: driver, ImageDirs: images, Log: n.log, Accelerator: hypervisor.TCG,
+		Node: node, Store: store, Bus: b, Driver: driver, Networks: driver, ImageDirs: images, Log: n.log, Accelerator: hypervisor.TCG,
 	})
 	n.run("compute", computed.Run)
 	return map[string]rest.Check{"nats": b.Ready, "storage": kept.Ready, "hypervisor": computed.Ready}, nil

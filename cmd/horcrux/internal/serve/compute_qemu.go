@@ -45,7 +45,7 @@ func (s *server) compute(ctx context.Context) error {
 	}
 	s.stack.push("libvirt connection", func(context.Context) error { return driver.Close() })
 	svc := compute.New(compute.Options{
-		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
+		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, Networks: driver, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
 		Accelerator: how.Accelerator,
 	})
 	s.stack.run(compute.Domain, svc.Run)

@@ -54,7 +54,7 @@ func start(t *testing.T) *libvirtd.Daemon {
 	}
 	dir := shortDir(t)
 	d, err := libvirtd.Start(t.Context(), libvirtd.Options{
-		Dir: filepath.Join(dir, "state"), SocketDir: filepath.Join(dir, "s"), NoNetwork: true,
+		Dir: filepath.Join(dir, "state"), SocketDir: filepath.Join(dir, "s"),
 	})
 	if err != nil {
 		t.Fatal(err)
