@@ -5,8 +5,10 @@ import "net/http"
 // An answer is the answer of every operation that is generated.
 
 func (a answer) VisitCancelOperationResponse(w http.ResponseWriter) error      { return a.write(w) }
+func (a answer) VisitCreateNetworkResponse(w http.ResponseWriter) error        { return a.write(w) }
 func (a answer) VisitCreateVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitCreateVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitDeleteNetworkResponse(w http.ResponseWriter) error        { return a.write(w) }
 func (a answer) VisitDeleteVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitDeleteVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitDropDeadLetterResponse(w http.ResponseWriter) error       { return a.write(w) }
@@ -14,6 +16,7 @@ func (a answer) VisitGetDeadLetterResponse(w http.ResponseWriter) error        {
 func (a answer) VisitGetDocsResponse(w http.ResponseWriter) error              { return a.write(w) }
 func (a answer) VisitGetHealthResponse(w http.ResponseWriter) error            { return a.write(w) }
 func (a answer) VisitGetMetricsResponse(w http.ResponseWriter) error           { return a.write(w) }
+func (a answer) VisitGetNetworkResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitGetOpenAPIResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitGetOperationResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitGetPoolResponse(w http.ResponseWriter) error              { return a.write(w) }
@@ -24,6 +27,8 @@ func (a answer) VisitGetVolumeResponse(w http.ResponseWriter) error            {
 func (a answer) VisitListDeadLettersResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitListEventsResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitListFeaturesResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitListNetworkHistoryResponse(w http.ResponseWriter) error   { return a.write(w) }
+func (a answer) VisitListNetworksResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitListOperationHistoryResponse(w http.ResponseWriter) error { return a.write(w) }
 func (a answer) VisitListOperationLogResponse(w http.ResponseWriter) error     { return a.write(w) }
 func (a answer) VisitListOperationsResponse(w http.ResponseWriter) error       { return a.write(w) }
