@@ -348,3 +348,52 @@ func (l *lab) delete(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 }
+
+// TestNetworkCrash kills the process with SIGKILL around the effects on networks. After the restart the operation ends as
+// if nothing had happened, libvirt has the network once or not at all, and it was made under its own id.
+func TestNetworkCrash(t *testing.T) {
+	i := qemuInstance(t)
+	i.Start()
+	for n, point := range []string{
+		"decided:network.create", "before-effect:network.create", "after-effect:network.create", "fact-recorded:network.create",
+		"before-effect:network.delete", "after-effect:network.delete",
+	} {
+		i.Run(t, point, func(t *testing.T) {
+			name := fmt.Sprintf("lan-%d", n)
+			method, path, body := "POST", "/api/networks", any(map[string]any{"name": name})
+			deletes := strings.HasSuffix(point, "delete")
+			i.Kill()
+			i.Start("HORCRUX_CRASHPOINT="+point, "HORCRUX_CRASHPOINT_ONCE="+t.TempDir()+"/once")
+			if deletes {
+				i.Must(method, path, body)
+				method, path, body = "DELETE", "/api/networks/"+name, nil
+			}
+			key := "crash-" + name
+			if _, err := i.Try(method, path+"?wait=30", body, "Idempotency-Key", key); err == nil && !strings.HasPrefix(point, "fact-recorded:") {
+				t.Fatalf("the process did not reach %s", point)
+			}
+			i.Died()
+			i.Start()
+			instance.Eventually(t, heal, "the operation is decided", func() bool {
+				return i.Do(method, path, body, "Idempotency-Key", key).StatusCode == http.StatusAccepted
+			})
+			op := i.Must(method, path, body, "Idempotency-Key", key)
+			if deletes {
+				if out, err := tryVirsh(i, "net-info", name); err == nil {
+					t.Errorf("it is still there:\n%s", out)
+				}
+				return
+			}
+			if id := virsh(t, i, "net-uuid", name); id != op.ResourceID.String() {
+				t.Errorf("libvirt's is %s, ours %s", id, op.ResourceID)
+			}
+			var v openapi.Network
+			i.Get("/api/networks/"+name, &v)
+			if info := virsh(t, i, "net-info", name); v.State != wire.StateActive || !there(v.Bridge) || strings.Count(info, "yes") != 3 {
+				t.Errorf("%+v\n%s", v, info)
+			}
+			i.Must("DELETE", "/api/networks/"+name, nil)
+		})
+	}
+	settled(t, i)
+}
