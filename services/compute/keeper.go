@@ -54,9 +54,9 @@ func (k *keeper) keep(ctx context.Context) {
 
 // look looks once, and says why it could not: once for each outage, which whoever watches the machines tells of too.
 func (k *keeper) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	limited, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	err := k.once(ctx)
+	err := k.once(limited)
 	switch failed := err != nil && ctx.Err() == nil; {
 	case failed && !k.told[uuid.Nil]:
 		k.told[uuid.Nil] = true
