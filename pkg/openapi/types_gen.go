@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"horcrux/pkg/events"
+	"horcrux/pkg/events/network"
 	"horcrux/pkg/events/operation"
 	"horcrux/pkg/events/pool"
 	"horcrux/pkg/events/vm"
@@ -80,6 +81,22 @@ const (
 const (
 	NICModelE1000  NICModel = "e1000"
 	NICModelVirtio NICModel = "virtio"
+)
+
+// Defines values for NetworkMode.
+const (
+	NetworkModeBridge   NetworkMode = "bridge"
+	NetworkModeIsolated NetworkMode = "isolated"
+	NetworkModeNat      NetworkMode = "nat"
+)
+
+// Defines values for NetworkState.
+const (
+	NetworkStateActive   NetworkState = "active"
+	NetworkStateCreating NetworkState = "creating"
+	NetworkStateDeleting NetworkState = "deleting"
+	NetworkStateError    NetworkState = "error"
+	NetworkStateInactive NetworkState = "inactive"
 )
 
 // Defines values for OnDrift.
@@ -294,6 +311,47 @@ type NICStats = usage.NIC
 
 // Name Not a UUID and not a word that is a path of its own
 type Name = string
+
+// Network defines model for Network.
+type Network = network.View
+
+// NetworkCreate defines model for NetworkCreate.
+type NetworkCreate struct {
+	// Bridge In mode bridge, where it is required: a bridge of the node. Else the name of the one to be made; null: of our choice
+	Bridge *string `json:"bridge,omitempty"`
+
+	// DHCP Give guests addresses; null: where there is a range
+	DHCP *bool `json:"dhcp,omitempty"`
+
+	// IPv4 Address of the gateway with the length of its prefix: 192.168.130.1/24; a range stands for its first address
+	IPv4 *string `json:"ipv4,omitempty"`
+
+	// IPv6 Address of the gateway with the length of its prefix: fd00:130::1/64; a range stands for its first address
+	IPv6 *string `json:"ipv6,omitempty"`
+
+	// Mode nat: guests reach the world behind the node's address; isolated: one another and the node; bridge: whatever the bridge does
+	Mode *NetworkMode `json:"mode,omitempty"`
+
+	// Name Not a UUID and not a word that is a path of its own
+	Name Name `json:"name"`
+}
+
+// NetworkList defines model for NetworkList.
+type NetworkList struct {
+	Items []Network `json:"items"`
+
+	// Next Where the next page begins; null after the last
+	Next *Next `json:"next"`
+
+	// Position A place in the log; empty: before all
+	Position Position `json:"position"`
+}
+
+// NetworkMode defines model for NetworkMode.
+type NetworkMode string
+
+// NetworkState defines model for NetworkState.
+type NetworkState string
 
 // Next Where the next page begins; null after the last
 type Next = string
@@ -788,6 +846,78 @@ type ListEventsParams struct {
 
 	// LastEventID Wins over `after`
 	LastEventID *Position `json:"Last-Event-ID,omitempty"`
+}
+
+// ListNetworksParams defines parameters for ListNetworks.
+type ListNetworksParams struct {
+	// Limit How many at most
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Sort Fields, comma-separated, `-` for descending: `name,-created_at`
+	Sort *Sort `form:"sort,omitempty" json:"sort,omitempty"`
+
+	// Q A part of the name
+	Q *Search `form:"q,omitempty" json:"q,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition  `form:"min_position,omitempty" json:"min_position,omitempty"`
+	Mode        *NetworkMode  `form:"mode,omitempty" json:"mode,omitempty"`
+	State       *NetworkState `form:"state,omitempty" json:"state,omitempty"`
+	Bridge      *string       `form:"bridge,omitempty" json:"bridge,omitempty"`
+
+	// Node Id or name of the node
+	Node *string `form:"node,omitempty" json:"node,omitempty"`
+}
+
+// CreateNetworkParams defines parameters for CreateNetwork.
+type CreateNetworkParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteNetworkParams defines parameters for DeleteNetwork.
+type DeleteNetworkParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetNetworkParams defines parameters for GetNetwork.
+type GetNetworkParams struct {
+	// At As it was: a time (RFC 3339) or a position
+	At *At `form:"at,omitempty" json:"at,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// ListNetworkHistoryParams defines parameters for ListNetworkHistory.
+type ListNetworkHistoryParams struct {
+	// Limit How many at most
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
 }
 
 // ListOperationsParams defines parameters for ListOperations.
@@ -1328,6 +1458,9 @@ type StopVMParams struct {
 	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
+
+// CreateNetworkJSONRequestBody defines body for CreateNetwork for application/json ContentType.
+type CreateNetworkJSONRequestBody = NetworkCreate
 
 // CreateVolumeJSONRequestBody defines body for CreateVolume for application/json ContentType.
 type CreateVolumeJSONRequestBody = VolumeCreate

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/pkg/events"
+	"horcrux/pkg/events/network"
 	"horcrux/pkg/events/pool"
 	"horcrux/pkg/events/vm"
 	"horcrux/pkg/events/volume"
@@ -33,7 +34,7 @@ import (
 
 // Resources are the kinds of objects that the gateway serves, operations aside. A new domain is added here, in the
 // OpenAPI document, and with one method for each of its routes in package rest.
-var Resources = []*events.Resource{&vm.Resource, &pool.Resource, &volume.Resource}
+var Resources = []*events.Resource{&vm.Resource, &network.Resource, &pool.Resource, &volume.Resource}
 
 // Bus is what the gateway needs of the bus.
 type Bus interface {

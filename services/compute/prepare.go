@@ -59,8 +59,8 @@ func into(fields *[]problem.Field) refusal {
 // get costs it a little memory.
 const growCPUs = 16
 
-// host is what a node can give to one machine.
-func host(info hypervisor.Info) vm.Host {
+// limits are what a node can give to one machine.
+func limits(info hypervisor.Info) vm.Host {
 	return vm.Host{MaxCPUs: min(info.CPUs, info.MaxCPUs), MemoryMB: info.MemoryMB}
 }
 
@@ -71,7 +71,7 @@ func (s *Service) prepareUpdate(ctx context.Context, _ events.Command, decoded a
 	if err != nil {
 		return nil, err
 	}
-	c.Host = host(info)
+	c.Host = limits(info)
 	var fields []problem.Field
 	refuse := into(&fields)
 	if c.Boot != nil {
@@ -135,7 +135,7 @@ func (s *Service) prepareCreate(ctx context.Context, cmd events.Command, decoded
 	if err != nil {
 		return nil, err
 	}
-	c.Node, c.Host = s.Node, host(info)
+	c.Node, c.Host = s.Node, limits(info)
 	if c.Spec.MaxCPUs == 0 {
 		c.Spec.MaxCPUs = max(c.Spec.CPUs, min(c.Host.MaxCPUs, growCPUs))
 	}

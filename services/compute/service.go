@@ -16,6 +16,8 @@ import (
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
 	"horcrux/services/compute/hypervisor"
+	"horcrux/services/compute/network"
+	"horcrux/services/compute/network/host"
 	"horcrux/services/compute/usage"
 	"horcrux/services/compute/vm"
 )
@@ -34,6 +36,10 @@ type Options struct {
 	// Usage tells what guests use; nil: nobody is told. It may hang where the driver must not: it has a connection of its
 	// own.
 	Usage usage.Driver
+	// Networks keeps the networks that guests are on.
+	Networks network.Driver
+	// Host looks at the node's interfaces and addresses; nil: host.Look.
+	Host func() (network.Host, error)
 	// Accelerator is how guests run here.
 	Accelerator hypervisor.Accelerator
 	// ImageDirs are where kernels, initrds, ISOs and images may lie. Absolute paths.
@@ -56,6 +62,9 @@ type Service struct {
 	resyncs  prometheus.Summary
 	engine   *engine.Engine
 	machines *engine.Kind[vm.Machine]
+
+	networkKinds *engine.Kind[network.Network]
+	netTurn      chan struct{} // holds a token while networks are changed at the hypervisor
 	// down says why the hypervisor does not answer, nil while it does.
 	down atomic.Pointer[error]
 }
@@ -68,7 +77,10 @@ func New(o Options) *Service {
 	if o.Resync == 0 {
 		o.Resync = 30 * time.Second
 	}
-	s := &Service{Options: o, resyncs: prometheus.NewSummary(prometheus.SummaryOpts{
+	if o.Host == nil {
+		o.Host = host.Look
+	}
+	s := &Service{Options: o, netTurn: make(chan struct{}, 1), resyncs: prometheus.NewSummary(prometheus.SummaryOpts{
 		Name: "horcrux_resync_seconds", Help: "How long it took to look at all virtual machines of the node.",
 	})}
 	down := error(problem.New(problem.HypervisorUnavailable, "the hypervisor has not been looked at yet"))
@@ -79,6 +91,8 @@ func New(o Options) *Service {
 	}
 	s.machines = s.kind()
 	engine.Register(s.engine, s.machines)
+	s.networkKinds = s.networkKind()
+	engine.Register(s.engine, s.networkKinds)
 	return s
 }
 
@@ -86,7 +100,10 @@ func New(o Options) *Service {
 func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	k := s.newKeeper()
+	k.look(ctx) // before guests start that are to be on them
 	var wg sync.WaitGroup
+	wg.Go(func() { k.keep(ctx) })
 	wg.Go(func() { s.watch(ctx) })
 	defer wg.Wait()
 	defer cancel()

@@ -217,7 +217,7 @@ func (n *fakeNode) services(store *postgres.Store, b *bus.Bus, domains int) (map
 	driver := h.Driver()
 	n.push(func(context.Context) error { return driver.Close() })
 	computed := compute.New(compute.Options{
-		Node: node, Store: store, Bus: b, Driver: driver, Usage: driver, ImageDirs: images, Log: n.log, Accelerator: hypervisor.TCG,
+		Node: node, Store: store, Bus: b, Driver: driver, Networks: driver, Usage: driver, ImageDirs: images, Log: n.log, Accelerator: hypervisor.TCG,
 	})
 	n.run("compute", computed.Run)
 	if n.screen != "" {

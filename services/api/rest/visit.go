@@ -7,8 +7,10 @@ import "net/http"
 func (a answer) VisitAttachVMDiskResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitAttachVMNICResponse(w http.ResponseWriter) error          { return a.write(w) }
 func (a answer) VisitCancelOperationResponse(w http.ResponseWriter) error      { return a.write(w) }
+func (a answer) VisitCreateNetworkResponse(w http.ResponseWriter) error        { return a.write(w) }
 func (a answer) VisitCreateVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitCreateVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitDeleteNetworkResponse(w http.ResponseWriter) error        { return a.write(w) }
 func (a answer) VisitDeleteVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitDeleteVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitDetachVMDiskResponse(w http.ResponseWriter) error         { return a.write(w) }
@@ -18,6 +20,7 @@ func (a answer) VisitGetDeadLetterResponse(w http.ResponseWriter) error        {
 func (a answer) VisitGetDocsResponse(w http.ResponseWriter) error              { return a.write(w) }
 func (a answer) VisitGetHealthResponse(w http.ResponseWriter) error            { return a.write(w) }
 func (a answer) VisitGetMetricsResponse(w http.ResponseWriter) error           { return a.write(w) }
+func (a answer) VisitGetNetworkResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitGetOpenAPIResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitGetOperationResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitGetPoolResponse(w http.ResponseWriter) error              { return a.write(w) }
@@ -32,6 +35,8 @@ func (a answer) VisitListDeadLettersResponse(w http.ResponseWriter) error      {
 func (a answer) VisitListEventsResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitListFeaturesResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitListNodeStatsHistoryResponse(w http.ResponseWriter) error { return a.write(w) }
+func (a answer) VisitListNetworkHistoryResponse(w http.ResponseWriter) error   { return a.write(w) }
+func (a answer) VisitListNetworksResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitListOperationHistoryResponse(w http.ResponseWriter) error { return a.write(w) }
 func (a answer) VisitListOperationLogResponse(w http.ResponseWriter) error     { return a.write(w) }
 func (a answer) VisitListOperationsResponse(w http.ResponseWriter) error       { return a.write(w) }

@@ -51,7 +51,7 @@ type app struct {
 
 func (a *app) root() *cobra.Command {
 	root := group("horcrux", "Virtual machines, storage and what they need",
-		a.vm(), a.operation(), a.pool(), a.volume(), a.top(), a.events(), a.dlq(), a.features(), a.version())
+		a.vm(), a.network(), a.operation(), a.pool(), a.volume(), a.top(), a.events(), a.dlq(), a.features(), a.version())
 	root.Long = `Virtual machines, storage and what they need.
 
 A client command asks the server of HORCRUX_URL with HORCRUX_TOKEN, else the one of HORCRUX_DATA_DIR, ./.horcrux or

@@ -52,7 +52,7 @@ func (s *server) compute(ctx context.Context) error {
 	}
 	s.stack.push("libvirt connection for usage", func(context.Context) error { return watched.Close() })
 	svc := compute.New(compute.Options{
-		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, Usage: watched, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
+		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, Networks: driver, Usage: watched, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
 		Accelerator: how.Accelerator, Secrets: s.vault,
 	})
 	s.collectors = append(s.collectors, svc.Collectors()...)

@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -31,12 +32,21 @@ func (d *Driver) Info(ctx context.Context) (hypervisor.Info, error) {
 	return d.h.info, nil
 }
 
-// Networks implements hypervisor.Driver: there is one, default.
-func (d *Driver) Networks(ctx context.Context) ([]string, error) {
-	if err := d.do(ctx, "Networks", uuid.Nil, false, func() error { return nil }); err != nil {
+// Networks implements hypervisor.Driver.
+func (d *Driver) Networks(ctx context.Context) (names []string, err error) {
+	err = d.do(ctx, "Networks", uuid.Nil, false, func() error {
+		for _, n := range d.h.lans {
+			if n.active {
+				names = append(names, n.Name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	return []string{"default"}, nil
+	slices.Sort(names)
+	return names, nil
 }
 
 // Define implements hypervisor.Driver.

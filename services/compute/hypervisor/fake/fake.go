@@ -44,6 +44,9 @@ type Hypervisor struct {
 	silent  bool
 	drivers map[*Driver]struct{}
 	info    hypervisor.Info
+
+	lans       map[uuid.UUID]*lan
+	lanEffects map[uuid.UUID]NetworkEffects
 }
 
 // New returns an empty hypervisor of 64 CPUs and 1 TiB.
@@ -53,6 +56,8 @@ func New() *Hypervisor {
 		names:   map[string]uuid.UUID{},
 		effects: map[uuid.UUID]*Effects{},
 		drivers: map[*Driver]struct{}{},
+
+		lans: map[uuid.UUID]*lan{}, lanEffects: map[uuid.UUID]NetworkEffects{},
 		info: hypervisor.Info{
 			Name: "fake", Version: "1", CPUs: 64, MemoryMB: 1 << 20, MaxCPUs: 64,
 			Accelerators: []hypervisor.Accelerator{hypervisor.KVM, hypervisor.TCG},
