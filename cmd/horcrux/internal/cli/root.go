@@ -51,7 +51,8 @@ type app struct {
 
 func (a *app) root() *cobra.Command {
 	root := group("horcrux", "Virtual machines, storage and what they need",
-		a.vm(), a.operation(), a.pool(), a.volume(), a.events(), a.dlq(), a.features(), a.version())
+		a.vm(), a.operation(), a.pool(), a.volume(), a.events(), a.dlq(), a.features(), a.version(),
+		a.completion())
 	root.Long = `Virtual machines, storage and what they need.
 
 A client command asks the server of HORCRUX_URL with HORCRUX_TOKEN, else the one of HORCRUX_DATA_DIR, ./.horcrux or
@@ -59,6 +60,8 @@ A client command asks the server of HORCRUX_URL with HORCRUX_TOKEN, else the one
 6 unavailable, 7 not built or not yet written, 8 the operation failed.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd, err.Error()} })
+	root.CompletionOptions.DisableDefaultCmd = true // for our own
+	a.complete(root)
 	return root
 }
 
@@ -128,13 +131,19 @@ func (a *app) connect(cmd *cobra.Command) (*session, error) {
 	if !slices.Contains([]string{"table", "json", "yaml", "name"}, a.output) {
 		return nil, &usageError{cmd, fmt.Sprintf("--output %q is not table, json, yaml or name", a.output)}
 	}
+	var err error
+	s.Client, err = a.client()
+	return s, err
+}
+
+// client is one of the server that the environment names.
+func (a *app) client() (*client.Client, error) {
 	place, err := client.Find(a.getenv)
 	if err != nil {
-		return s, err
+		return nil, err
 	}
 	place.Wrap = a.wrap
-	s.Client, err = client.New(place)
-	return s, err
+	return client.New(place)
 }
 
 // given returns a flag's value when it was given, nil otherwise.
