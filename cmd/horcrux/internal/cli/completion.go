@@ -33,7 +33,7 @@ var arguments = map[string]source{
 
 // flagValues are the sources of flags: of one command's, or of all that have the name.
 var flagValues = map[string]source{
-	"--output":                          fixed("table", "json", "yaml", "name"),
+	"--output":                          fixed(outputs...),
 	"--backend":                         enum("Backend"),
 	"--bus":                             enum("DiskBus"),
 	"--firmware":                        enum("Firmware"),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ const (
 	exitOther       = 1
 	exitUsage       = 2
 	exitUnavailable = 6
+	exitUnwell      = 9
 )
 
 // usageError: the command line itself is wrong.
@@ -54,14 +56,22 @@ func (e *goesOnError) Error() string {
 }
 func (e *goesOnError) Unwrap() error { return e.err }
 
+// unwellError: horcrux doctor found things that do not work.
+type unwellError struct{ names []string }
+
+func (e *unwellError) Error() string { return "it does not work: " + strings.Join(e.names, ", ") }
+
 // exitCode is the exit code of an error, by its class.
 func exitCode(err error) int {
 	var usage *usageError
 	var failed *failedError
 	var unreachable *client.UnreachableError
+	var unwell *unwellError
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &unwell):
+		return exitUnwell
 	case errors.As(err, &failed):
 		return failed.problem().Code.Exit()
 	case problem.From(err) != nil:

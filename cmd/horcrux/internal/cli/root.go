@@ -52,12 +52,12 @@ type app struct {
 func (a *app) root() *cobra.Command {
 	root := group("horcrux", "Virtual machines, storage and what they need",
 		a.vm(), a.operation(), a.pool(), a.volume(), a.events(), a.dlq(), a.features(), a.version(),
-		a.completion())
+		a.doctor(), a.completion())
 	root.Long = `Virtual machines, storage and what they need.
 
 A client command asks the server of HORCRUX_URL with HORCRUX_TOKEN, else the one of HORCRUX_DATA_DIR, ./.horcrux or
 /var/lib/horcrux. Exit codes: 0 done, 1 other, 2 usage or an invalid value, 3 not found, 4 conflict, 5 access,
-6 unavailable, 7 not built or not yet written, 8 the operation failed.`
+6 unavailable, 7 not built or not yet written, 8 the operation failed, 9 horcrux doctor found what does not work.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd, err.Error()} })
 	root.CompletionOptions.DisableDefaultCmd = true // for our own
@@ -116,6 +116,9 @@ func (a *app) leaf(use, short string, do run) *cobra.Command {
 	return cmd
 }
 
+// outputs are what -o may be.
+var outputs = []string{"table", "json", "yaml", "name"}
+
 // session is a client and where its answers go.
 type session struct {
 	*client.Client
@@ -125,13 +128,20 @@ type session struct {
 	noWait bool
 }
 
-// connect returns a session; its client is nil when there is no place to ask (client.ErrNoServer).
-func (a *app) connect(cmd *cobra.Command) (*session, error) {
-	s := &session{cmd: cmd, out: cmd.OutOrStdout(), output: a.output, noWait: a.noWait}
-	if !slices.Contains([]string{"table", "json", "yaml", "name"}, a.output) {
+// session is one without a client.
+func (a *app) session(cmd *cobra.Command) (*session, error) {
+	if !slices.Contains(outputs, a.output) {
 		return nil, &usageError{cmd, fmt.Sprintf("--output %q is not table, json, yaml or name", a.output)}
 	}
-	var err error
+	return &session{cmd: cmd, out: cmd.OutOrStdout(), output: a.output, noWait: a.noWait}, nil
+}
+
+// connect returns a session; its client is nil when there is no place to ask (client.ErrNoServer).
+func (a *app) connect(cmd *cobra.Command) (*session, error) {
+	s, err := a.session(cmd)
+	if err != nil {
+		return nil, err
+	}
 	s.Client, err = a.client()
 	return s, err
 }

@@ -230,9 +230,18 @@ func TestOpenIsExclusive(t *testing.T) {
 		t.Fatalf("%q is not a sentence that names the holder and, once, the data dir", text)
 	}
 
+	if pid, err := Holder(asked); pid != child.Process.Pid || err != nil {
+		t.Errorf("the holder is %d, %v, want %d", pid, err, child.Process.Pid)
+	}
+
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = child.Wait()
+	for _, dir := range []string{asked, filepath.Join(asked, "nothing")} {
+		if pid, err := Holder(dir); pid != 0 || err != nil {
+			t.Errorf("%s: the holder is %d, %v, want none", dir, pid, err)
+		}
+	}
 	open(t, b, asked) // a killed holder leaves no lock
 }
