@@ -139,7 +139,7 @@ func line(text string) string {
 			said = append(said, l)
 		}
 	}
-	text = strings.Join(said, "; ")
+	text = strings.ReplaceAll(strings.Join(said, "; "), ":; ", ": ")
 	if len(text) > longestLine {
 		text = strings.ToValidUTF8(text[:longestLine], "") + "…"
 	}

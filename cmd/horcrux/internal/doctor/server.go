@@ -46,7 +46,11 @@ func (h *host) server(ctx context.Context) []Finding {
 		return []Finding{first}
 	}
 	first.Status, first.Version, first.What = OK, running.Version, "answers on "+h.socket()
-	if running.Version != h.Version {
+	switch running.Version {
+	case h.Version:
+	case "": // as a problem has none
+		first.What += ", whose version is not told to " + me()
+	default:
 		first.Status, first.What, first.Mend = Warn, "runs another version than this binary's, "+h.Version, "stop it, and horcrux serve"
 	}
 	found := []Finding{first}

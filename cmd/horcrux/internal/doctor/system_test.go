@@ -81,7 +81,7 @@ func TestImageDirs(t *testing.T) {
 }
 
 // answer is a server behind the socket of a data dir.
-func (h *host) answer(t *testing.T, readiness string) {
+func (h *host) answer(t *testing.T, version, readiness string) {
 	t.Helper()
 	d, err := datadir.Open(h.DataDir)
 	if err != nil {
@@ -89,7 +89,7 @@ func (h *host) answer(t *testing.T, readiness string) {
 	}
 	t.Cleanup(func() { _ = d.Close() })
 	mux := http.NewServeMux()
-	mux.HandleFunc("/api/version", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"version":"1.2.2"}`)) })
+	mux.HandleFunc("/api/version", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(version)) })
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = w.Write([]byte(readiness))
@@ -99,7 +99,7 @@ func (h *host) answer(t *testing.T, readiness string) {
 
 func TestServerThatIsNotReady(t *testing.T) {
 	h := bench(t)
-	h.answer(t, `{"ready":false,"dependencies":[{"name":"nats","ready":true,"detail":""},{"name":"postgres","ready":false,"detail":"it is down"}]}`)
+	h.answer(t, `{"version":"1.2.2"}`, `{"ready":false,"dependencies":[{"name":"nats","ready":true,"detail":""},{"name":"postgres","ready":false,"detail":"it is down"}]}`)
 	found := h.server(t.Context())
 	if len(found) != 3 || found[1].Name != "server nats" || found[2].Name != "server postgres" {
 		t.Fatalf("%+v", found)
@@ -109,7 +109,8 @@ func TestServerThatIsNotReady(t *testing.T) {
 	wants(t, found[2], Fail, "it is down")
 
 	h = bench(t)
-	h.answer(t, "<html>")
+	h.answer(t, `{"code":"unauthenticated"}`, "<html>")
 	found = h.server(t.Context())
+	wants(t, found[0], OK, "not told")
 	wants(t, found[1], Fail, "/readyz")
 }
