@@ -89,7 +89,11 @@ func withDatabase(cmd *cobra.Command, alone bool, do func(context.Context, strin
 		return err
 	}
 	ctx := cmd.Context()
-	dir, err := datadir.Open(datadir.Resolve(c.DataDir))
+	path, err := datadir.Find(c.DataDir, os.Getenv)
+	if err != nil {
+		return err
+	}
+	dir, err := datadir.OpenExisting(path)
 	var used *datadir.InUseError
 	switch {
 	case errors.As(err, &used) && alone:

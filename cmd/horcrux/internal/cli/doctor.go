@@ -9,7 +9,6 @@ import (
 	"horcrux/cmd/horcrux/internal/config"
 	"horcrux/cmd/horcrux/internal/datadir"
 	"horcrux/cmd/horcrux/internal/doctor"
-	"horcrux/pkg/client"
 )
 
 func (a *app) doctor() *cobra.Command {
@@ -30,7 +29,7 @@ at. The exit code is 0 if nothing says FAIL, otherwise 9; 1 if the configuration
 		if err != nil {
 			return err
 		}
-		dir, err := a.dataDir(c.DataDir)
+		dir, err := datadir.Find(c.DataDir, a.getenv)
 		if err != nil {
 			return err
 		}
@@ -38,14 +37,6 @@ at. The exit code is 0 if nothing says FAIL, otherwise 9; 1 if the configuration
 		return s.diagnosis(found)
 	}
 	return cmd
-}
-
-// dataDir is the one asked for, else that of the server which a client finds, else the one that serve would make.
-func (a *app) dataDir(asked string) (string, error) {
-	if place, err := client.Find(a.getenv); asked == "" && err == nil {
-		asked = place.DataDir
-	}
-	return datadir.Absolute(datadir.Resolve(asked))
 }
 
 func (a *app) built(flag string) bool {

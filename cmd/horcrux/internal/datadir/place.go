@@ -36,7 +36,7 @@ const prefix = "horcrux-"
 
 // place settles where data and sockets lie and makes those folders.
 func (b bases) place(path string) (*Dir, error) {
-	asked, err := Absolute(path)
+	asked, err := absolute(path)
 	if err != nil {
 		return nil, err
 	}
@@ -147,8 +147,8 @@ func occupied(dir string) bool {
 	return err != nil || len(entries) > 0
 }
 
-// Absolute resolves the links on the way to path, which need not exist, but not path itself.
-func Absolute(path string) (string, error) {
+// absolute resolves the links on the way to path, which need not exist, but not path itself.
+func absolute(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
@@ -159,7 +159,7 @@ func Absolute(path string) (string, error) {
 	}
 	resolved, err := filepath.EvalSymlinks(parent)
 	if errors.Is(err, fs.ErrNotExist) {
-		if resolved, err = Absolute(parent); err != nil {
+		if resolved, err = absolute(parent); err != nil {
 			return "", err
 		}
 	} else if err != nil {
