@@ -96,6 +96,8 @@ func withDatabase(cmd *cobra.Command, alone bool, do func(context.Context, strin
 	dir, err := datadir.OpenExisting(path)
 	var used *datadir.InUseError
 	switch {
+	case errors.Is(err, datadir.ErrNone) && c.Database != "": // from another host
+		return do(ctx, c.Database)
 	case errors.As(err, &used) && alone:
 		return err
 	case errors.As(err, &used):

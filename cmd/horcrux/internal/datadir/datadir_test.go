@@ -276,7 +276,7 @@ func TestFind(t *testing.T) {
 	find("/srv/other", none, "/srv/other")
 
 	nothing := filepath.Join(t.TempDir(), "nothing")
-	if _, err := OpenExisting(nothing); err == nil || !strings.Contains(err.Error(), "--data-dir") {
+	if _, err := OpenExisting(nothing); !errors.Is(err, ErrNone) || !strings.Contains(err.Error(), "--data-dir") {
 		t.Errorf("opened where there is nothing: %v", err)
 	}
 	if _, err := os.Stat(nothing); err == nil {

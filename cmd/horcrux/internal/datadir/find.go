@@ -18,10 +18,14 @@ func Find(asked string, getenv func(string) string) (string, error) {
 	return absolute(Resolve(asked))
 }
 
-// OpenExisting is Open for what works on an installation and must not begin one.
+// ErrNone: there is no data dir yet.
+var ErrNone = errors.New("there is no installation")
+
+// OpenExisting is Open for what works on an installation and must not begin one. The error is ErrNone where there is
+// none.
 func OpenExisting(path string) (*Dir, error) {
 	if _, err := os.Stat(filepath.Join(path, "lock")); errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("there is no installation in %s: name its --data-dir", path)
+		return nil, fmt.Errorf("%w in %s: name its --data-dir", ErrNone, path)
 	}
 	return Open(path)
 }
