@@ -75,7 +75,7 @@ func (a *app) complete(cmd *cobra.Command) {
 		if find == nil {
 			find = flagValues["--"+f.Name]
 		}
-		if slices.Contains(fileFlags, f.Name) {
+		if _, has := cmd.GetFlagCompletionFunc(f.Name); has || slices.Contains(fileFlags, f.Name) {
 			return
 		}
 		err := cmd.RegisterFlagCompletionFunc(f.Name, func(cmd *cobra.Command, args []string, begin string) ([]cobra.Completion, cobra.ShellCompDirective) {
@@ -159,12 +159,7 @@ func (a *app) completion() *cobra.Command {
 		return &cobra.Command{
 			Use: name, Short: "Write the completion script for " + name,
 			Long: "Write the completion script for " + name + ". To have it in every new shell:\n\n    " + how,
-			Args: func(cmd *cobra.Command, args []string) error {
-				if len(args) > 0 {
-					return &usageError{cmd, "takes no arguments"}
-				}
-				return nil
-			},
+			Args: NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return write(cmd.Root(), cmd.OutOrStdout()) },
 		}
 	}

@@ -79,6 +79,9 @@ func TestFixedValues(t *testing.T) {
 		"vm list --sort name,-c":             "name,-created_at | name,-cpus",
 		"operation list --sort=-created_at,": "-created_at,type | -created_at,state",
 		"vm create t1 --cpus ":               "",
+		"doctor --libvirt-private ":          "auto | yes | no",
+		"doctor --log-level ":                "debug | info | warn | error",
+		"help vm sta":                        "start\tStart a virtual machine",
 		"comp":                               "completion\tCompletion of commands, flags and live names for a shell",
 	} {
 		r := horcrux(t, nil, append([]string{cobra.ShellCompRequestCmd}, strings.Split(line, " ")...)...)

@@ -18,8 +18,8 @@ command that mends it. It changes nothing, and needs neither a running server no
 
 The configuration is that of horcrux serve, from the same flags, variables and file; without a data dir it is that of
 the server which the other commands would ask. WARN is something that not everybody needs, or that could not be looked
-at. The exit code is 0 if nothing says FAIL, otherwise 9; 1 if the configuration itself is wrong.`
-	config.Register(cmd.Flags())
+at. The exit code is 0 if nothing says FAIL, otherwise 9; 2 if the configuration itself is wrong.`
+	config.Register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := a.session(cmd)
 		if err != nil {
@@ -27,7 +27,7 @@ at. The exit code is 0 if nothing says FAIL, otherwise 9; 1 if the configuration
 		}
 		c, err := config.Load(cmd.Flags(), os.LookupEnv)
 		if err != nil {
-			return err
+			return Usage(cmd, err)
 		}
 		dir, err := datadir.Find(c.DataDir, a.getenv)
 		if err != nil {

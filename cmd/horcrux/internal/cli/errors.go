@@ -8,8 +8,6 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/spf13/cobra"
-
 	"horcrux/pkg/client"
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
@@ -22,14 +20,6 @@ const (
 	exitUnavailable = 6
 	exitUnwell      = 9
 )
-
-// usageError: the command line itself is wrong.
-type usageError struct {
-	cmd  *cobra.Command
-	text string
-}
-
-func (e *usageError) Error() string { return e.cmd.CommandPath() + ": " + e.text }
 
 // failedError: an operation ended otherwise than well.
 type failedError struct{ op openapi.Operation }
@@ -88,6 +78,7 @@ func explain(w io.Writer, err error) {
 	var failed *failedError
 	var goesOn *goesOnError
 	var answered *client.Error
+	var unreachable *client.UnreachableError
 	switch {
 	case errors.As(err, &usage):
 		fmt.Fprintf(w, "Error: %s\nSee: %s --help\n", usage, usage.cmd.CommandPath())
@@ -103,6 +94,10 @@ func explain(w io.Writer, err error) {
 		}
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(w, "Error: interrupted")
+	case errors.As(err, &unreachable):
+		fmt.Fprintf(w, "Error: %v\nTo mend: start the server with horcrux serve; horcrux doctor says what is in its way\n", err)
+	case errors.Is(err, client.ErrNotHorcrux):
+		fmt.Fprintf(w, "Error: %v\nTo mend: set HORCRUX_URL to the address that horcrux serve prints, such as https://host:8006\n", err)
 	default:
 		fmt.Fprintf(w, "Error: %v\n", err)
 	}

@@ -59,31 +59,13 @@ A client command asks the server of HORCRUX_URL with HORCRUX_TOKEN, else the one
 /var/lib/horcrux. Exit codes: 0 done, 1 other, 2 usage or an invalid value, 3 not found, 4 conflict, 5 access,
 6 unavailable, 7 not built or not yet written, 8 the operation failed, 9 horcrux doctor found what does not work.`
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd, err.Error()} })
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand())
+	root.Version = a.build.Version
+	root.SetVersionTemplate("{{.Version}}\n")       // of this binary; horcrux version knows the server's too
 	root.CompletionOptions.DisableDefaultCmd = true // for our own
 	a.complete(root)
 	return root
-}
-
-// group is a command that only has others below it.
-func group(use, short string, children ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: use, Short: short,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			text := fmt.Sprintf("unknown command %q", args[0])
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				text += ", did you mean " + strings.Join(near, " or ") + "?"
-			}
-			return &usageError{cmd, text}
-		},
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		SuggestionsMinimumDistance: 2,
-	}
-	cmd.AddCommand(children...)
-	return cmd
 }
 
 // run is what a command does with a client.
@@ -94,15 +76,7 @@ func (a *app) leaf(use, short string, do run) *cobra.Command {
 	names := strings.Fields(use)[1:]
 	cmd := &cobra.Command{
 		Use: use, Short: short,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == len(names) {
-				return nil
-			}
-			if len(names) == 0 {
-				return &usageError{cmd, "takes no arguments"}
-			}
-			return &usageError{cmd, "takes " + strings.Join(names, " and ")}
-		},
+		Args: func(cmd *cobra.Command, args []string) error { return takes(cmd, names, args) },
 	}
 	cmd.Flags().StringVarP(&a.output, "output", "o", "table", "table, json, yaml or name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

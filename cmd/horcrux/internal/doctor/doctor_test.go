@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
 
 	"horcrux/cmd/horcrux/internal/config"
@@ -41,12 +41,12 @@ func bench(t *testing.T, flags ...string) *host {
 	}
 	t.Setenv("PATH", bin)
 	put(t, filepath.Join(root, "etc/os-release"), "NAME=\"Some Debian\"\nID=some\nID_LIKE=\"debian\"\n", 0o644)
-	set := pflag.NewFlagSet("", pflag.ContinueOnError)
-	config.Register(set)
-	if err := set.Parse(flags); err != nil {
+	cmd := &cobra.Command{Use: "doctor"}
+	config.Register(cmd)
+	if err := cmd.ParseFlags(flags); err != nil {
 		t.Fatal(err)
 	}
-	c, err := config.Load(set, func(string) (string, bool) { return "", false })
+	c, err := config.Load(cmd.Flags(), func(string) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
