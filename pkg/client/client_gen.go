@@ -258,6 +258,10 @@ type ClientInterface interface {
 
 	// UpdateVMWithBody Change what is given, leave the rest
 	//
+	// Of a running guest change at once: more `cpus` up to `max_cpus`, `memory_mb` up to what it was started with (its balloon
+	// is asked), links of network interfaces, limits of disks, a password of the screen that has one. What else changes is shown
+	// in `pending`, field by field, and holds from the next start.
+	//
 	// Takes any type of body and a specified content type.
 	//
 	// Corresponds with PATCH /api/vms/{id} (the `UpdateVM` operationId).
@@ -265,15 +269,87 @@ type ClientInterface interface {
 
 	// UpdateVM Change what is given, leave the rest
 	//
+	// Of a running guest change at once: more `cpus` up to `max_cpus`, `memory_mb` up to what it was started with (its balloon
+	// is asked), links of network interfaces, limits of disks, a password of the screen that has one. What else changes is shown
+	// in `pending`, field by field, and holds from the next start.
+	//
 	// Takes a body of the `application/json` content type.
 	//
 	// Corresponds with PATCH /api/vms/{id} (the `UpdateVM` operationId).
 	UpdateVM(ctx context.Context, id ID, params *UpdateVMParams, body UpdateVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// AttachVMDiskWithBody Add a disk
+	//
+	// A running guest gets it at once, on virtio or scsi.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/vms/{id}/disks (the `AttachVMDisk` operationId).
+	AttachVMDiskWithBody(ctx context.Context, id ID, params *AttachVMDiskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AttachVMDisk Add a disk
+	//
+	// A running guest gets it at once, on virtio or scsi.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/vms/{id}/disks (the `AttachVMDisk` operationId).
+	AttachVMDisk(ctx context.Context, id ID, params *AttachVMDiskParams, body AttachVMDiskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DetachVMDisk Remove a disk and its volume
+	//
+	// A running guest is asked to let go of it; one that does not keeps it, and the operation fails.
+	//
+	// Corresponds with DELETE /api/vms/{id}/disks/{disk} (the `DetachVMDisk` operationId).
+	DetachVMDisk(ctx context.Context, id ID, disk DiskName, params *DetachVMDiskParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResizeVMDiskWithBody Make a disk larger
+	//
+	// A running guest sees it at once.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/vms/{id}/disks/{disk}/resize (the `ResizeVMDisk` operationId).
+	ResizeVMDiskWithBody(ctx context.Context, id ID, disk DiskName, params *ResizeVMDiskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResizeVMDisk Make a disk larger
+	//
+	// A running guest sees it at once.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/vms/{id}/disks/{disk}/resize (the `ResizeVMDisk` operationId).
+	ResizeVMDisk(ctx context.Context, id ID, disk DiskName, params *ResizeVMDiskParams, body ResizeVMDiskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListVMHistory What happened to a virtual machine
 	//
 	// Corresponds with GET /api/vms/{id}/history (the `ListVMHistory` operationId).
 	ListVMHistory(ctx context.Context, id ID, params *ListVMHistoryParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AttachVMNICWithBody Add a network interface
+	//
+	// A running guest gets it at once.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/vms/{id}/networks (the `AttachVMNIC` operationId).
+	AttachVMNICWithBody(ctx context.Context, id ID, params *AttachVMNICParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AttachVMNIC Add a network interface
+	//
+	// A running guest gets it at once.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/vms/{id}/networks (the `AttachVMNIC` operationId).
+	AttachVMNIC(ctx context.Context, id ID, params *AttachVMNICParams, body AttachVMNICJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DetachVMNIC Remove a network interface
+	//
+	// A running guest is asked to let go of it; one that does not keeps it, and the operation fails.
+	//
+	// Corresponds with DELETE /api/vms/{id}/networks/{nic} (the `DetachVMNIC` operationId).
+	DetachVMNIC(ctx context.Context, id ID, nic NICName, params *DetachVMNICParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PauseVM Pause a virtual machine
 	//
@@ -281,6 +357,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/vms/{id}/pause (the `PauseVM` operationId).
 	PauseVM(ctx context.Context, id ID, params *PauseVMParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RebootVM Ask the guest to boot again
+	//
+	// Succeeds when it was asked. Whether it does is the guest's; `reset` does not ask.
+	//
+	// Corresponds with POST /api/vms/{id}/reboot (the `RebootVM` operationId).
+	RebootVM(ctx context.Context, id ID, params *RebootVMParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ResetVM Reset a virtual machine
 	//
@@ -813,6 +896,10 @@ func (c *API) GetVM(ctx context.Context, id ID, params *GetVMParams, reqEditors 
 
 // UpdateVMWithBody Change what is given, leave the rest
 //
+// Of a running guest change at once: more `cpus` up to `max_cpus`, `memory_mb` up to what it was started with (its balloon
+// is asked), links of network interfaces, limits of disks, a password of the screen that has one. What else changes is shown
+// in `pending`, field by field, and holds from the next start.
+//
 // Takes any type of body and a specified content type.
 //
 // Corresponds with PATCH /api/vms/{id} (the `UpdateVM` operationId).
@@ -830,11 +917,108 @@ func (c *API) UpdateVMWithBody(ctx context.Context, id ID, params *UpdateVMParam
 
 // UpdateVM Change what is given, leave the rest
 //
+// Of a running guest change at once: more `cpus` up to `max_cpus`, `memory_mb` up to what it was started with (its balloon
+// is asked), links of network interfaces, limits of disks, a password of the screen that has one. What else changes is shown
+// in `pending`, field by field, and holds from the next start.
+//
 // Takes a body of the `application/json` content type.
 //
 // Corresponds with PATCH /api/vms/{id} (the `UpdateVM` operationId).
 func (c *API) UpdateVM(ctx context.Context, id ID, params *UpdateVMParams, body UpdateVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateVMRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AttachVMDiskWithBody Add a disk
+//
+// A running guest gets it at once, on virtio or scsi.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/vms/{id}/disks (the `AttachVMDisk` operationId).
+func (c *API) AttachVMDiskWithBody(ctx context.Context, id ID, params *AttachVMDiskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAttachVMDiskRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AttachVMDisk Add a disk
+//
+// A running guest gets it at once, on virtio or scsi.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/vms/{id}/disks (the `AttachVMDisk` operationId).
+func (c *API) AttachVMDisk(ctx context.Context, id ID, params *AttachVMDiskParams, body AttachVMDiskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAttachVMDiskRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DetachVMDisk Remove a disk and its volume
+//
+// A running guest is asked to let go of it; one that does not keeps it, and the operation fails.
+//
+// Corresponds with DELETE /api/vms/{id}/disks/{disk} (the `DetachVMDisk` operationId).
+func (c *API) DetachVMDisk(ctx context.Context, id ID, disk DiskName, params *DetachVMDiskParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDetachVMDiskRequest(c.Server, id, disk, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResizeVMDiskWithBody Make a disk larger
+//
+// A running guest sees it at once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/vms/{id}/disks/{disk}/resize (the `ResizeVMDisk` operationId).
+func (c *API) ResizeVMDiskWithBody(ctx context.Context, id ID, disk DiskName, params *ResizeVMDiskParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResizeVMDiskRequestWithBody(c.Server, id, disk, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResizeVMDisk Make a disk larger
+//
+// A running guest sees it at once.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/vms/{id}/disks/{disk}/resize (the `ResizeVMDisk` operationId).
+func (c *API) ResizeVMDisk(ctx context.Context, id ID, disk DiskName, params *ResizeVMDiskParams, body ResizeVMDiskJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResizeVMDiskRequest(c.Server, id, disk, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -860,6 +1044,61 @@ func (c *API) ListVMHistory(ctx context.Context, id ID, params *ListVMHistoryPar
 	return c.Client.Do(req)
 }
 
+// AttachVMNICWithBody Add a network interface
+//
+// A running guest gets it at once.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/vms/{id}/networks (the `AttachVMNIC` operationId).
+func (c *API) AttachVMNICWithBody(ctx context.Context, id ID, params *AttachVMNICParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAttachVMNICRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AttachVMNIC Add a network interface
+//
+// A running guest gets it at once.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/vms/{id}/networks (the `AttachVMNIC` operationId).
+func (c *API) AttachVMNIC(ctx context.Context, id ID, params *AttachVMNICParams, body AttachVMNICJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAttachVMNICRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DetachVMNIC Remove a network interface
+//
+// A running guest is asked to let go of it; one that does not keeps it, and the operation fails.
+//
+// Corresponds with DELETE /api/vms/{id}/networks/{nic} (the `DetachVMNIC` operationId).
+func (c *API) DetachVMNIC(ctx context.Context, id ID, nic NICName, params *DetachVMNICParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDetachVMNICRequest(c.Server, id, nic, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PauseVM Pause a virtual machine
 //
 // Its CPUs are held; its memory stays.
@@ -867,6 +1106,23 @@ func (c *API) ListVMHistory(ctx context.Context, id ID, params *ListVMHistoryPar
 // Corresponds with POST /api/vms/{id}/pause (the `PauseVM` operationId).
 func (c *API) PauseVM(ctx context.Context, id ID, params *PauseVMParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPauseVMRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RebootVM Ask the guest to boot again
+//
+// Succeeds when it was asked. Whether it does is the guest's; `reset` does not ask.
+//
+// Corresponds with POST /api/vms/{id}/reboot (the `RebootVM` operationId).
+func (c *API) RebootVM(ctx context.Context, id ID, params *RebootVMParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRebootVMRequest(c.Server, id, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3336,6 +3592,355 @@ func NewUpdateVMRequestWithBody(server string, id ID, params *UpdateVMParams, co
 	return req, nil
 }
 
+// NewAttachVMDiskRequest calls the generic AttachVMDisk builder with application/json body
+func NewAttachVMDiskRequest(server string, id ID, params *AttachVMDiskParams, body AttachVMDiskJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAttachVMDiskRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewAttachVMDiskRequestWithBody constructs an http.Request for the AttachVMDisk method, with any body, and a specified content type
+func NewAttachVMDiskRequestWithBody(server string, id ID, params *AttachVMDiskParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/disks", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDetachVMDiskRequest constructs an http.Request for the DetachVMDisk method
+func NewDetachVMDiskRequest(server string, id ID, disk DiskName, params *DetachVMDiskParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "disk", disk, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/disks/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Keep != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "keep", *params.Keep, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "boolean", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewResizeVMDiskRequest calls the generic ResizeVMDisk builder with application/json body
+func NewResizeVMDiskRequest(server string, id ID, disk DiskName, params *ResizeVMDiskParams, body ResizeVMDiskJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewResizeVMDiskRequestWithBody(server, id, disk, params, "application/json", bodyReader)
+}
+
+// NewResizeVMDiskRequestWithBody constructs an http.Request for the ResizeVMDisk method, with any body, and a specified content type
+func NewResizeVMDiskRequestWithBody(server string, id ID, disk DiskName, params *ResizeVMDiskParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "disk", disk, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/disks/%s/resize", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListVMHistoryRequest constructs an http.Request for the ListVMHistory method
 func NewListVMHistoryRequest(server string, id ID, params *ListVMHistoryParams) (*http.Request, error) {
 	var err error
@@ -3421,6 +4026,224 @@ func NewListVMHistoryRequest(server string, id ID, params *ListVMHistoryParams) 
 	return req, nil
 }
 
+// NewAttachVMNICRequest calls the generic AttachVMNIC builder with application/json body
+func NewAttachVMNICRequest(server string, id ID, params *AttachVMNICParams, body AttachVMNICJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAttachVMNICRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewAttachVMNICRequestWithBody constructs an http.Request for the AttachVMNIC method, with any body, and a specified content type
+func NewAttachVMNICRequestWithBody(server string, id ID, params *AttachVMNICParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/networks", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDetachVMNICRequest constructs an http.Request for the DetachVMNIC method
+func NewDetachVMNICRequest(server string, id ID, nic NICName, params *DetachVMNICParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "nic", nic, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/networks/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewPauseVMRequest constructs an http.Request for the PauseVM method
 func NewPauseVMRequest(server string, id ID, params *PauseVMParams) (*http.Request, error) {
 	var err error
@@ -3438,6 +4261,105 @@ func NewPauseVMRequest(server string, id ID, params *PauseVMParams) (*http.Reque
 	}
 
 	operationPath := fmt.Sprintf("/api/vms/%s/pause", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRebootVMRequest constructs an http.Request for the RebootVM method
+func NewRebootVMRequest(server string, id ID, params *RebootVMParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/reboot", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}

@@ -30,6 +30,22 @@ const (
 	DiskBusVirtio DiskBus = "virtio"
 )
 
+// Defines values for DiskCache.
+const (
+	DiskCacheDefault      DiskCache = "default"
+	DiskCacheDirectsync   DiskCache = "directsync"
+	DiskCacheNone         DiskCache = "none"
+	DiskCacheUnsafe       DiskCache = "unsafe"
+	DiskCacheWriteback    DiskCache = "writeback"
+	DiskCacheWritethrough DiskCache = "writethrough"
+)
+
+// Defines values for DiskDiscard.
+const (
+	DiskDiscardIgnore DiskDiscard = "ignore"
+	DiskDiscardUnmap  DiskDiscard = "unmap"
+)
+
 // Defines values for DiskFormat.
 const (
 	DiskFormatQcow2 DiskFormat = "qcow2"
@@ -47,6 +63,12 @@ const (
 	HealthStatusOk HealthStatus = "ok"
 )
 
+// Defines values for LinkState.
+const (
+	LinkStateDown LinkState = "down"
+	LinkStateUp   LinkState = "up"
+)
+
 // Defines values for Machine.
 const (
 	MachinePc  Machine = "pc"
@@ -57,6 +79,12 @@ const (
 const (
 	NICModelE1000  NICModel = "e1000"
 	NICModelVirtio NICModel = "virtio"
+)
+
+// Defines values for OnDrift.
+const (
+	OnDriftRecord OnDrift = "record"
+	OnDriftRepair OnDrift = "repair"
 )
 
 // Defines values for OperationState.
@@ -105,6 +133,12 @@ const (
 // Backend defines model for Backend.
 type Backend string
 
+// CPUCount defines model for CPUCount.
+type CPUCount = int
+
+// CPUModel defines model for CPUModel.
+type CPUModel = string
+
 // DeadLetter A message that no service could handle
 type DeadLetter struct {
 	// At When it was given up
@@ -139,6 +173,12 @@ type Dependency struct {
 
 // DiskBus defines model for DiskBus.
 type DiskBus string
+
+// DiskCache defines model for DiskCache.
+type DiskCache string
+
+// DiskDiscard Whether the storage is told of what the guest discards
+type DiskDiscard string
 
 // DiskFormat defines model for DiskFormat.
 type DiskFormat string
@@ -221,8 +261,17 @@ type HistoryEntry struct {
 	Version int64  `json:"version"`
 }
 
+// LinkState defines model for LinkState.
+type LinkState string
+
+// MTU Bytes; null: that of the network
+type MTU = int
+
 // Machine defines model for Machine.
 type Machine string
+
+// MemoryMB MiB
+type MemoryMB = int64
 
 // NICModel defines model for NICModel.
 type NICModel string
@@ -232,6 +281,9 @@ type Name = string
 
 // Next Where the next page begins; null after the last
 type Next = string
+
+// OnDrift What to do about a change behind our back
+type OnDrift string
 
 // Operation defines model for Operation.
 type Operation = operation.View
@@ -368,21 +420,26 @@ type VMBootCreate struct {
 
 // VMCreate defines model for VMCreate.
 type VMCreate struct {
+	// Agent A channel for the guest agent
+	Agent     *bool         `json:"agent,omitempty"`
 	Autostart *bool         `json:"autostart,omitempty"`
 	Backend   *Backend      `json:"backend,omitempty"`
 	Boot      *VMBootCreate `json:"boot,omitempty"`
 
 	// CloudInit Not yet written, only null is taken
 	CloudInit   any            `json:"cloud_init,omitempty"`
-	CPUModel    *string        `json:"cpu_model,omitempty"`
-	CPUs        *int           `json:"cpus,omitempty"`
+	CPUModel    *CPUModel      `json:"cpu_model,omitempty"`
+	CPUs        *CPUCount      `json:"cpus,omitempty"`
 	Description *string        `json:"description,omitempty"`
 	Disks       []VMDiskCreate `json:"disks,omitempty"`
 	Firmware    *Firmware      `json:"firmware,omitempty"`
 	Machine     *Machine       `json:"machine,omitempty"`
 
+	// MaxCPUs Up to which CPUs can be added while it runs; null: 16, or the CPUs of the node if they are fewer
+	MaxCPUs *int `json:"max_cpus,omitempty"`
+
 	// MemoryMB MiB
-	MemoryMB *int64 `json:"memory_mb,omitempty"`
+	MemoryMB *MemoryMB `json:"memory_mb,omitempty"`
 
 	// Name Not a UUID and not a word that is a path of its own
 	Name Name `json:"name"`
@@ -393,9 +450,25 @@ type VMCreate struct {
 	// Node Id or name; null: the server chooses
 	Node *string `json:"node,omitempty"`
 
+	// OnDrift What to do about a change behind our back
+	OnDrift *OnDrift `json:"on_drift,omitempty"`
+
+	// RNG Random numbers of the host
+	RNG *bool `json:"rng,omitempty"`
+
+	// SecureBoot Only signed systems boot; needs firmware uefi and machine q35
+	SecureBoot *bool `json:"secure_boot,omitempty"`
+
+	// Serial A serial console
+	Serial *bool `json:"serial,omitempty"`
+
 	// Start Start it when it is made
 	Start *bool `json:"start,omitempty"`
 	Tags  []Tag `json:"tags,omitempty"`
+
+	// TPM A TPM 2.0
+	TPM *bool        `json:"tpm,omitempty"`
+	VNC *VMVNCCreate `json:"vnc,omitempty"`
 }
 
 // VMDisk defines model for VMDisk.
@@ -403,19 +476,52 @@ type VMDisk = vm.Disk
 
 // VMDiskCreate defines model for VMDiskCreate.
 type VMDiskCreate struct {
-	// BootOrder Each number once; null: not booted from
-	BootOrder *int        `json:"boot_order,omitempty"`
-	Bus       *DiskBus    `json:"bus,omitempty"`
-	Format    *DiskFormat `json:"format,omitempty"`
+	// BootOrder Each number once, NICs included; null: not booted from
+	BootOrder *int       `json:"boot_order,omitempty"`
+	Bus       *DiskBus   `json:"bus,omitempty"`
+	Cache     *DiskCache `json:"cache,omitempty"`
+
+	// Discard Whether the storage is told of what the guest discards
+	Discard *DiskDiscard `json:"discard,omitempty"`
+	Format  *DiskFormat  `json:"format,omitempty"`
 
 	// Image What the disk begins with
 	Image *FilePath `json:"image,omitempty"`
+
+	// Limits What the guest may do in a second; 0 sets no limit
+	Limits *VMDiskLimits `json:"limits,omitempty"`
 
 	// Pool Id or name
 	Pool *string `json:"pool,omitempty"`
 
 	// SizeGB GiB
 	SizeGB SizeGB `json:"size_gb"`
+}
+
+// VMDiskLimits What the guest may do in a second; 0 sets no limit
+type VMDiskLimits = vm.IOLimits
+
+// VMDiskResize defines model for VMDiskResize.
+type VMDiskResize struct {
+	// SizeGB GiB
+	SizeGB SizeGB `json:"size_gb"`
+}
+
+// VMDiskUpdate defines model for VMDiskUpdate.
+type VMDiskUpdate struct {
+	// BootOrder 0: not booted from
+	BootOrder *int       `json:"boot_order,omitempty"`
+	Bus       *DiskBus   `json:"bus,omitempty"`
+	Cache     *DiskCache `json:"cache,omitempty"`
+
+	// Discard Whether the storage is told of what the guest discards
+	Discard *DiskDiscard `json:"discard,omitempty"`
+
+	// Limits In place of all that it has
+	Limits *VMDiskLimits `json:"limits,omitempty"`
+
+	// Name Which disk
+	Name string `json:"name"`
 }
 
 // VMList defines model for VMList.
@@ -434,10 +540,35 @@ type VMNIC = vm.NIC
 
 // VMNICCreate defines model for VMNICCreate.
 type VMNICCreate struct {
+	// BootOrder Each number once, disks included; null: not booted from
+	BootOrder *int       `json:"boot_order,omitempty"`
+	Link      *LinkState `json:"link,omitempty"`
+
 	// MAC Unicast, each once; null: derived from the id
-	MAC     *string   `json:"mac,omitempty"`
-	Model   *NICModel `json:"model,omitempty"`
-	Network *string   `json:"network,omitempty"`
+	MAC   *string   `json:"mac,omitempty"`
+	Model *NICModel `json:"model,omitempty"`
+
+	// MTU Bytes; null: that of the network
+	MTU     *MTU    `json:"mtu,omitempty"`
+	Network *string `json:"network,omitempty"`
+}
+
+// VMNICUpdate defines model for VMNICUpdate.
+type VMNICUpdate struct {
+	// BootOrder 0: not booted from
+	BootOrder *int       `json:"boot_order,omitempty"`
+	Link      *LinkState `json:"link,omitempty"`
+
+	// MAC Unicast
+	MAC   *string   `json:"mac,omitempty"`
+	Model *NICModel `json:"model,omitempty"`
+
+	// MTU 0: that of the network
+	MTU *int `json:"mtu,omitempty"`
+
+	// Name Which network interface
+	Name    string  `json:"name"`
+	Network *string `json:"network,omitempty"`
 }
 
 // VMShutdown defines model for VMShutdown.
@@ -451,10 +582,58 @@ type VMState string
 
 // VMUpdate defines model for VMUpdate.
 type VMUpdate struct {
-	Autostart   *bool   `json:"autostart,omitempty"`
-	Description *string `json:"description,omitempty"`
-	Tags        []Tag   `json:"tags,omitzero"`
+	Agent     *bool `json:"agent,omitempty"`
+	Autostart *bool `json:"autostart,omitempty"`
+
+	// Boot In place of all that it has
+	Boot        *VMBootCreate `json:"boot,omitempty"`
+	CPUModel    *CPUModel     `json:"cpu_model,omitempty"`
+	CPUs        *CPUCount     `json:"cpus,omitempty"`
+	Description *string       `json:"description,omitempty"`
+
+	// Disks Changes of those that are named
+	Disks    []VMDiskUpdate `json:"disks,omitzero"`
+	Firmware *Firmware      `json:"firmware,omitempty"`
+	Machine  *Machine       `json:"machine,omitempty"`
+	MaxCPUs  *CPUCount      `json:"max_cpus,omitempty"`
+
+	// MemoryMB MiB
+	MemoryMB *MemoryMB `json:"memory_mb,omitempty"`
+
+	// Networks Changes of those that are named
+	Networks []VMNICUpdate `json:"networks,omitzero"`
+
+	// OnDrift What to do about a change behind our back
+	OnDrift    *OnDrift     `json:"on_drift,omitempty"`
+	RNG        *bool        `json:"rng,omitempty"`
+	SecureBoot *bool        `json:"secure_boot,omitempty"`
+	Serial     *bool        `json:"serial,omitempty"`
+	Tags       []Tag        `json:"tags,omitzero"`
+	TPM        *bool        `json:"tpm,omitempty"`
+	VNC        *VMVNCUpdate `json:"vnc,omitempty"`
 }
+
+// VMVNC defines model for VMVNC.
+type VMVNC = vm.VNC
+
+// VMVNCCreate defines model for VMVNCCreate.
+type VMVNCCreate struct {
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// Password At most 8 characters, as VNC has it; it is sealed and never shown. Empty: none
+	Password *VNCPassword `json:"password,omitempty"`
+}
+
+// VMVNCUpdate defines model for VMVNCUpdate.
+type VMVNCUpdate struct {
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// Password At most 8 characters, as VNC has it; it is sealed and never shown. Empty: none
+	Password *VNCPassword `json:"password,omitempty"`
+}
+
+// VNCPassword At most 8 characters, as VNC has it; it is sealed and never shown. Empty: none
+type VNCPassword = string
 
 // Version defines model for Version.
 type Version struct {
@@ -499,6 +678,9 @@ type At = string
 // Cursor defines model for Cursor.
 type Cursor = string
 
+// DiskName defines model for DiskName.
+type DiskName = string
+
 // ID defines model for ID.
 type ID = string
 
@@ -513,6 +695,9 @@ type Limit = int
 
 // MinPosition A place in the log; empty: before all
 type MinPosition = Position
+
+// NICName defines model for NICName.
+type NICName = string
 
 // OperationID defines model for OperationID.
 type OperationID = uuid.UUID
@@ -840,6 +1025,54 @@ type UpdateVMParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// AttachVMDiskParams defines parameters for AttachVMDisk.
+type AttachVMDiskParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// DetachVMDiskParams defines parameters for DetachVMDisk.
+type DetachVMDiskParams struct {
+	// Keep Keep its volume
+	Keep *bool `form:"keep,omitempty" json:"keep,omitempty"`
+
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// ResizeVMDiskParams defines parameters for ResizeVMDisk.
+type ResizeVMDiskParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // ListVMHistoryParams defines parameters for ListVMHistory.
 type ListVMHistoryParams struct {
 	// Limit How many at most
@@ -852,8 +1085,53 @@ type ListVMHistoryParams struct {
 	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
 }
 
+// AttachVMNICParams defines parameters for AttachVMNIC.
+type AttachVMNICParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// DetachVMNICParams defines parameters for DetachVMNIC.
+type DetachVMNICParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // PauseVMParams defines parameters for PauseVM.
 type PauseVMParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RebootVMParams defines parameters for RebootVM.
+type RebootVMParams struct {
 	// Wait Seconds to wait for the end of the operation; 0 does not wait
 	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
 
@@ -968,6 +1246,15 @@ type CreateVMJSONRequestBody = VMCreate
 
 // UpdateVMJSONRequestBody defines body for UpdateVM for application/json ContentType.
 type UpdateVMJSONRequestBody = VMUpdate
+
+// AttachVMDiskJSONRequestBody defines body for AttachVMDisk for application/json ContentType.
+type AttachVMDiskJSONRequestBody = VMDiskCreate
+
+// ResizeVMDiskJSONRequestBody defines body for ResizeVMDisk for application/json ContentType.
+type ResizeVMDiskJSONRequestBody = VMDiskResize
+
+// AttachVMNICJSONRequestBody defines body for AttachVMNIC for application/json ContentType.
+type AttachVMNICJSONRequestBody = VMNICCreate
 
 // RevertVMJSONRequestBody defines body for RevertVM for application/json ContentType.
 type RevertVMJSONRequestBody = Revert

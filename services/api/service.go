@@ -59,6 +59,7 @@ type Options struct {
 	Features   []openapi.Feature
 	Version    openapi.Version
 	ImageDirs  []string
+	Secrets    rest.Secrets
 	Deadline   time.Duration // of an operation; 0: 10 min
 	// Node finds a node by id or name; a not_found problem if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
@@ -105,7 +106,7 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 	s.server, err = rest.New(rest.Options{
 		Submit: s.submit, Model: s.model, Store: o.Store, Resources: Resources, Authenticate: tokens.Authenticate, Log: o.Log,
 		DeadLetters: deadletter.Office{Bus: o.Bus, Store: o.Store, Clock: time.Now},
-		Ready:       o.Ready, Elsewhere: o.Elsewhere, Collectors: o.Collectors, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Node: o.Node,
+		Ready:       o.Ready, Elsewhere: o.Elsewhere, Collectors: o.Collectors, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Secrets: o.Secrets, Node: o.Node,
 	})
 	return s, err
 }

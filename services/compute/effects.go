@@ -42,8 +42,10 @@ func (s *Service) perform(ctx context.Context, id uuid.UUID, m vm.Machine) (any,
 		return vm.Settled{State: wire.StateRunning}, driverError(s.Driver.Resume(ctx, id))
 	case "vm.reset":
 		return vm.Settled{State: wire.StateRunning}, driverError(s.Driver.Reset(ctx, id))
-	case "vm.update":
-		return vm.Settled{}, driverError(s.update(ctx, id, m.Update))
+	case "vm.reboot":
+		return vm.Settled{State: wire.StateRunning}, driverError(s.Driver.Reboot(ctx, id))
+	case "vm.update", "vm.attach_network", "vm.detach_network", "vm.change_disk":
+		return vm.Settled{}, driverError(s.change(ctx, id, m))
 	case "vm.remove":
 		return vm.Settled{}, driverError(s.remove(ctx, id))
 	}
@@ -54,25 +56,17 @@ func (s *Service) define(ctx context.Context, id uuid.UUID, m vm.Machine) (any, 
 	if d, err := s.Driver.Domain(ctx, id); err == nil && d.Managed {
 		return vm.Defined{NativeID: d.NativeID, Accelerator: string(s.Accelerator)}, nil // by an earlier life of ours
 	}
-	d, err := s.Driver.Define(ctx, spec(id, m, s.Accelerator))
+	spec, err := s.spec(ctx, id, m.Spec, m.Sources)
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.Driver.Define(ctx, spec)
 	if errors.Is(err, hypervisor.ErrAlreadyExists) {
 		p := problem.New(problem.NameTaken, "the hypervisor has a machine of that name which is not ours")
 		p.Fields = []problem.Field{{Field: "name", Detail: "is taken at the hypervisor"}}
 		return nil, fmt.Errorf("%w: %w", p, err)
 	}
 	return vm.Defined{NativeID: d.NativeID, Accelerator: string(s.Accelerator)}, driverError(err)
-}
-
-func (s *Service) update(ctx context.Context, id uuid.UUID, u wire.UpdateData) error {
-	if u.Description != nil {
-		if err := s.Driver.SetDescription(ctx, id, *u.Description); err != nil {
-			return err
-		}
-	}
-	if u.Autostart != nil {
-		return s.Driver.SetAutostart(ctx, id, *u.Autostart)
-	}
-	return nil
 }
 
 // remove takes a domain away. One that is gone already is what was wanted.
@@ -124,8 +118,14 @@ func (s *Service) ask(ctx context.Context, id uuid.UUID) error {
 	return s.Driver.Shutdown(ctx, id)
 }
 
-// failed observes what holds instead of the effect that came to nothing.
+// failed observes what holds instead of the effect that came to nothing. A running guest that took a part of a change
+// gets what it had.
 func (s *Service) failed(ctx context.Context, id uuid.UUID, m vm.Machine, p *problem.Problem) any {
+	if vm.Changes(m.Intent.Type) {
+		if err := s.restore(ctx, id, m); err != nil {
+			s.Log.Warn("a change that failed may have been made in part", "vm", id, "err", err)
+		}
+	}
 	d, err := s.domain(ctx, id)
 	state := wire.StateUnknown
 	switch {
@@ -162,38 +162,12 @@ func driverError(err error) error {
 		return fmt.Errorf("%w: %w", problem.New(problem.InsufficientResources, "the node has not enough memory or disk for the guest"), err)
 	case errors.Is(err, hypervisor.ErrInvalid), errors.Is(err, hypervisor.ErrUnsupported):
 		return fmt.Errorf("%w: %w", problem.New(problem.InvalidValue, "the hypervisor refuses this configuration; the operation's log says why"), err)
+	case errors.Is(err, hypervisor.ErrRefused):
+		return fmt.Errorf("%w: %w", problem.New(problem.EffectFailed, "the guest does not let go of the device; try again when it has booted, or stop it first"), err)
 	case errors.Is(err, hypervisor.ErrNotFound):
 		return fmt.Errorf("%w: %w", problem.New(problem.EffectFailed, "the hypervisor does not know this machine any more"), err)
 	case errors.Is(err, hypervisor.ErrConflict):
 		return fmt.Errorf("%w: %w", problem.New(problem.EffectFailed, "the guest is in another state than it was when this was asked"), err)
 	}
 	return err
-}
-
-// spec is the domain that a machine's configuration means.
-func spec(id uuid.UUID, m vm.Machine, accelerator hypervisor.Accelerator) hypervisor.Spec {
-	c := m.Spec
-	out := hypervisor.Spec{
-		ID: id, Name: c.Name, Description: c.Description, CPUs: c.CPUs, MemoryMB: c.MemoryMB, CPUModel: c.CPUModel,
-		Machine: c.Machine, Firmware: c.Firmware, Accelerator: accelerator, Autostart: c.Autostart,
-		Kernel: value(c.Boot.Kernel), Initrd: value(c.Boot.Initrd), Cmdline: value(c.Boot.Cmdline), ISO: value(c.Boot.ISO),
-	}
-	for i, src := range m.Sources {
-		d := hypervisor.Disk{Type: src.Type, Path: src.Path, Format: src.Format, Bus: c.Disks[i].Bus}
-		if o := c.Disks[i].BootOrder; o != nil {
-			d.BootOrder = *o
-		}
-		out.Disks = append(out.Disks, d)
-	}
-	for _, n := range c.Networks {
-		out.NICs = append(out.NICs, hypervisor.NIC{Network: n.Network, Model: n.Model, MAC: value(n.MAC)})
-	}
-	return out
-}
-
-func value(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

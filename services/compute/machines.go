@@ -28,17 +28,24 @@ func (s *Service) kind() *engine.Kind[vm.Machine] {
 			return vm.ProcessEnded{Operation: op, Problem: p}
 		},
 		Commands: map[string]engine.Command[vm.Machine]{
-			"create":   {Creates: true, Decode: decodeCreate, Prepare: s.prepareCreate, Plan: s.planCreate},
-			"define":   {Decode: decodeDefine},
-			"start":    {Decode: decodeStart, Prepare: s.prepareEffect},
-			"stop":     {Decode: decodeStop, Prepare: s.prepareEffect, Overtakes: overtakes},
-			"shutdown": {Decode: decodeStop, Prepare: s.prepareEffect},
-			"pause":    {Decode: decodePause, Prepare: s.prepareEffect},
-			"resume":   {Decode: decodeResume, Prepare: s.prepareEffect},
-			"reset":    {Decode: decodeReset, Prepare: s.prepareEffect},
-			"update":   {Decode: decodeUpdate, Prepare: s.prepareEffect},
-			"delete":   {Decode: decodeDelete, Prepare: s.prepareEffect, Plan: planDelete, Overtakes: overtakes},
-			"remove":   {Decode: func(c events.Command) (any, error) { return vm.Remove{Intent: c.Intent()}, nil }},
+			"create":         {Creates: true, Decode: decodeCreate, Prepare: s.prepareCreate, Plan: s.planCreate},
+			"define":         {Decode: decodeDefine},
+			"start":          {Decode: decodeStart, Prepare: s.prepareEffect},
+			"stop":           {Decode: decodeStop, Prepare: s.prepareEffect, Overtakes: overtakes},
+			"shutdown":       {Decode: decodeStop, Prepare: s.prepareEffect},
+			"pause":          {Decode: decodePause, Prepare: s.prepareEffect},
+			"resume":         {Decode: decodeResume, Prepare: s.prepareEffect},
+			"reset":          {Decode: decodeReset, Prepare: s.prepareEffect},
+			"reboot":         {Decode: decodeReboot, Prepare: s.prepareEffect},
+			"update":         {Decode: decodeUpdate, Prepare: s.prepareUpdate},
+			"attach_network": {Decode: decodeAttachNIC, Prepare: s.prepareAttachNIC},
+			"detach_network": {Decode: decodeDetachNIC, Prepare: s.prepareEffect},
+			"attach_disk":    {Decode: decodeAttachDisk, Prepare: s.prepareAttachDisk, Plan: planAttachDisk},
+			"detach_disk":    {Decode: decodeDetachDisk, Prepare: s.prepareEffect, Plan: planDetachDisk},
+			"resize_disk":    {Decode: decodeResizeDisk, Prepare: s.prepareEffect, Plan: planResizeDisk},
+			"change_disk":    {Decode: decodeChangeDisk},
+			"delete":         {Decode: decodeDelete, Prepare: s.prepareEffect, Plan: planDelete, Overtakes: overtakes},
+			"remove":         {Decode: func(c events.Command) (any, error) { return vm.Remove{Intent: c.Intent()}, nil }},
 		},
 	}
 }
@@ -56,26 +63,43 @@ func decodeCreate(c events.Command) (any, error) {
 
 func decodeStart(c events.Command) (any, error) { return vm.Start{Intent: c.Intent()}, nil }
 
-func decodeStop(c events.Command) (any, error) {
-	data, err := engine.StrictData[wire.StopData](c)
-	return vm.Stop{Intent: c.Intent(), StopData: data}, err
-}
-
 func decodePause(c events.Command) (any, error) { return vm.Pause{Intent: c.Intent()}, nil }
 
 func decodeResume(c events.Command) (any, error) { return vm.Resume{Intent: c.Intent()}, nil }
 
 func decodeReset(c events.Command) (any, error) { return vm.Reset{Intent: c.Intent()}, nil }
 
-func decodeUpdate(c events.Command) (any, error) {
-	data, err := engine.StrictData[wire.UpdateData](c)
-	return vm.Update{Intent: c.Intent(), UpdateData: data}, err
+func decodeReboot(c events.Command) (any, error) { return vm.Reboot{Intent: c.Intent()}, nil }
+
+// decodeWith reads the data of a command and hands it on with the command's intent.
+func decodeWith[D, C any](with func(events.Intent, D) C) func(events.Command) (any, error) {
+	return func(c events.Command) (any, error) {
+		data, err := engine.StrictData[D](c)
+		return with(c.Intent(), data), err
+	}
 }
 
-func decodeDelete(c events.Command) (any, error) {
-	data, err := engine.StrictData[wire.DeleteData](c)
-	return vm.Delete{Intent: c.Intent(), DeleteData: data}, err
-}
+var (
+	decodeStop   = decodeWith(func(i events.Intent, d wire.StopData) vm.Stop { return vm.Stop{Intent: i, StopData: d} })
+	decodeUpdate = decodeWith(func(i events.Intent, d wire.UpdateData) vm.Update { return vm.Update{Intent: i, UpdateData: d} })
+	decodeDelete = decodeWith(func(i events.Intent, d wire.DeleteData) vm.Delete { return vm.Delete{Intent: i, DeleteData: d} })
+
+	decodeAttachNIC = decodeWith(func(i events.Intent, d wire.AttachNICData) vm.AttachNIC {
+		return vm.AttachNIC{Intent: i, AttachNICData: d}
+	})
+	decodeDetachNIC = decodeWith(func(i events.Intent, d wire.DetachNICData) vm.DetachNIC {
+		return vm.DetachNIC{Intent: i, DetachNICData: d}
+	})
+	decodeAttachDisk = decodeWith(func(i events.Intent, d wire.AttachDiskData) vm.AttachDisk {
+		return vm.AttachDisk{Intent: i, AttachDiskData: d}
+	})
+	decodeDetachDisk = decodeWith(func(i events.Intent, d wire.DetachDiskData) vm.DetachDisk {
+		return vm.DetachDisk{Intent: i, DetachDiskData: d}
+	})
+	decodeResizeDisk = decodeWith(func(i events.Intent, d wire.ResizeDiskData) vm.ResizeDisk {
+		return vm.ResizeDisk{Intent: i, ResizeDiskData: d}
+	})
+)
 
 // overtakes: only force does.
 func overtakes(decoded any) bool {
@@ -114,17 +138,7 @@ func (s *Service) planCreate(c events.Command, m vm.Machine) []operation.StepPla
 	owner := c.Stream()
 	var steps []operation.StepPlan
 	for i, d := range m.Spec.Disks {
-		image := ""
-		if d.Image != nil {
-			image = *d.Image
-		}
-		steps = append(steps, operation.StepPlan{
-			Name: diskStep(i),
-			Do: operation.Call{To: storage, Type: "volume.create", Target: d.VolumeID, Data: data(volume.CreateData{
-				Pool: d.PoolID, Name: d.VolumeName, SizeGB: d.SizeGB, Format: d.Format, Thin: true, Owner: owner, Image: image,
-			})},
-			Undo: &operation.Call{To: storage, Type: "volume.delete", Target: d.VolumeID, Data: data(volume.DeleteData{Owner: owner})},
-		})
+		steps = append(steps, makeVolume(diskStep(i), storage, owner, d))
 	}
 	steps = append(steps, operation.StepPlan{
 		Name: "define", Do: operation.Call{To: self, Type: "vm.define", Target: c.Target}, NoReturn: true,

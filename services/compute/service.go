@@ -27,6 +27,8 @@ type Options struct {
 	Store  eventstore.Store
 	Bus    engine.Bus
 	Driver hypervisor.Driver
+	// Secrets are named by what is recorded.
+	Secrets Secrets
 	// Accelerator is how guests run here.
 	Accelerator hypervisor.Accelerator
 	// ImageDirs are where kernels, initrds, ISOs and images may lie. Absolute paths.

@@ -334,7 +334,6 @@ func TestRefusals(t *testing.T) {
 		{"no pool of that id", func(d *wire.CreateData) { d.Spec.Disks = []wire.Disk{{Pool: events.NewID().String()}} }, problem.InvalidValue, "disks[0].pool"},
 		{"no such node", func(d *wire.CreateData) { d.Node = &other }, problem.InvalidValue, "node"},
 		{"a backend that is not built", func(d *wire.CreateData) { d.Spec.Backend = "incus" }, problem.FeatureNotBuilt, "backend"},
-		{"a firmware that is not written", func(d *wire.CreateData) { d.Spec.Firmware = "uefi" }, problem.NotImplemented, "firmware"},
 		{"a missing kernel", kernel(filepath.Join(n.images, "none")), problem.InvalidValue, "boot.kernel"},
 		{"a kernel outside", kernel(outside), problem.InvalidValue, "boot.kernel"},
 		{"a kernel by traversal", kernel(n.images + "/../" + filepath.Base(outside)), problem.InvalidValue, "boot.kernel"},

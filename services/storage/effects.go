@@ -36,6 +36,8 @@ func (s *Service) perform(ctx context.Context, id uuid.UUID, v volume.Volume) (a
 			ID: id, SizeBytes: v.SizeGB * volume.GiB, Format: v.Format, Thin: v.Thin, Image: v.Image,
 		})
 		return volume.Made{Created: volumewire.Created{Type: made.Type, Path: made.Path, Format: made.Format}}, effectError(err)
+	case volume.Growing:
+		return volume.Grown{}, effectError(b.Resize(ctx, id, v.WantGB*volume.GiB))
 	case volume.Deleting:
 		return volume.Removed{}, effectError(b.Delete(ctx, id))
 	}

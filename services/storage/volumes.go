@@ -35,6 +35,7 @@ func (s *Service) volumeKind() *engine.Kind[volume.Volume] {
 			"create":  {Creates: true, Decode: decodeCreate, Prepare: s.prepareCreate},
 			"delete":  {Decode: decodeDelete, Prepare: s.prepareDelete},
 			"release": {Decode: decodeRelease},
+			"resize":  {Decode: decodeResize},
 		},
 	}
 }
@@ -50,6 +51,11 @@ func decodeCreate(c events.Command) (any, error) {
 func decodeDelete(c events.Command) (any, error) {
 	data, err := engine.StrictData[volumewire.DeleteData](c)
 	return volume.Delete{Intent: c.Intent(), DeleteData: data}, err
+}
+
+func decodeResize(c events.Command) (any, error) {
+	data, err := engine.StrictData[volumewire.ResizeData](c)
+	return volume.Resize{Intent: c.Intent(), ResizeData: data}, err
 }
 
 func decodeRelease(c events.Command) (any, error) {

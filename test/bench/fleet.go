@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"time"
@@ -158,7 +159,7 @@ func story(n int, op uuid.UUID, from, count int) []events.Draft {
 			switch i % 5 {
 			case 0:
 				text := fmt.Sprintf("changed %d times", i/5)
-				e = vm.Updated{UpdateData: vm.UpdateData{Description: &text}}
+				e = described(text)
 			case 1:
 				e = vm.StopRequested{Intent: intent("stop"), Force: true}
 			case 2:
@@ -200,4 +201,9 @@ func (f *fleet) whole(ctx context.Context) error {
 		return fmt.Errorf("the read model has %d whole machines of %d", n, f.vms)
 	}
 	return nil
+}
+
+// described is the event of a change of the description.
+func described(text string) vm.Updated {
+	return vm.Updated{Change: vm.Change{Changed: vm.Fields{"description": json.RawMessage(strconv.Quote(text))}}}
 }

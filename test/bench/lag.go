@@ -162,7 +162,7 @@ func (m *lagMeter) work(ctx context.Context, worker int, due <-chan int) error {
 		text := fmt.Sprintf("changed by append %d", i)
 		a := eventstore.Append{Meta: appendMeta, Streams: []eventstore.StreamAppend{{
 			Stream: events.NewStream(vm.Kind, vmID(worker*each+n)), Head: heads[n],
-			Events: []events.Draft{vm.Codec.Encode(vm.Updated{UpdateData: vm.UpdateData{Description: &text}})},
+			Events: []events.Draft{vm.Codec.Encode(described(text))},
 		}}}
 		begin := time.Now()
 		r, err := m.store.Append(ctx, a)

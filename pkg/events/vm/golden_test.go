@@ -1,6 +1,8 @@
 package vm_test
 
 import (
+	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,8 +19,11 @@ var (
 	op        = uuid.MustParse("01900000-0000-7000-8000-000000000004")
 	at        = time.Date(2026, 11, 22, 10, 0, 0, 123456000, time.UTC)
 	noMemory  = problem.New(problem.InsufficientResources, "no memory")
-	changeAll = vm.UpdateData{Description: new("front"), Tags: &[]string{"web", "prod"}, Autostart: new(true)}
+	changeAll = vm.Fields{"description": raw(`"front"`), "tags": raw(`["web","prod"]`), "autostart": raw(`true`)}
+	secret    = uuid.MustParse("01900000-0000-7000-8000-000000000007")
 )
+
+func raw(text string) json.RawMessage { return json.RawMessage(text) }
 
 func intent(kind string) events.Intent {
 	return events.Intent{
@@ -28,38 +33,62 @@ func intent(kind string) events.Intent {
 }
 
 var spec = vm.Spec{
-	Name: "web-1", Backend: "qemu", Description: "front end", Tags: []string{"web"}, CPUs: 2, MemoryMB: 512,
-	CPUModel: "host", Machine: "q35", Firmware: "bios",
+	Name: "web-1", Backend: "qemu", Description: "front end", Tags: []string{"web"}, CPUs: 2, MaxCPUs: 4, MemoryMB: 512,
+	CPUModel: "host", Machine: "q35", Firmware: "uefi", SecureBoot: true, TPM: true,
 	Disks: []vm.Disk{
 		{
-			Pool: "local", SizeGB: 10, Format: "qcow2", Image: new("/images/debian.qcow2"), Bus: "virtio", BootOrder: new(1),
+			Name: "disk0", Pool: "local", SizeGB: 10, Format: "qcow2", Image: new("/images/debian.qcow2"), Bus: "virtio", BootOrder: new(1),
+			Cache: "none", Discard: "ignore", Limits: vm.IOLimits{ReadIOPS: 1, WriteIOPS: 2, ReadMB: 3, WriteMB: 4},
 			PoolID:   uuid.MustParse("01900000-0000-7000-8000-000000000002"),
 			VolumeID: uuid.MustParse("01900000-0000-5000-8000-000000000006"), VolumeName: "web-1-disk0",
 		},
-		{Pool: "local", SizeGB: 1, Format: "raw", Bus: "scsi"},
+		{Name: "disk1", Pool: "local", SizeGB: 1, Format: "raw", Bus: "scsi", Cache: "default", Discard: "unmap"},
 	},
-	Networks:  []vm.NIC{{Network: "default", Model: "virtio", MAC: new("52:54:00:00:00:01")}, {Network: "lan", Model: "e1000"}},
-	Boot:      vm.Boot{Kernel: new("/boot/vmlinuz"), Initrd: new("/boot/initrd"), Cmdline: new("console=ttyS0"), ISO: new("/iso/debian.iso")},
-	Autostart: true, OnDrift: "record",
+	Networks: []vm.NIC{
+		{Name: "nic0", Network: "default", Model: "virtio", MAC: new("52:54:00:00:00:01"), MTU: new(9000), Link: "down", BootOrder: new(2)},
+		{Name: "nic1", Network: "lan", Model: "e1000", Link: "up"},
+	},
+	Boot:   vm.Boot{Kernel: new("/boot/vmlinuz"), Initrd: new("/boot/initrd"), Cmdline: new("console=ttyS0"), ISO: new("/iso/debian.iso")},
+	Serial: true, VNC: vm.VNC{Enabled: true, Password: &secret}, Agent: true, RNG: true, Autostart: true, OnDrift: "record",
+}
+
+// before is spec as the first schema had it: what that did not have is as machines were then.
+func before() vm.Spec {
+	s := spec
+	s.MaxCPUs, s.SecureBoot, s.TPM, s.VNC, s.Agent = 2, false, false, vm.VNC{}, false
+	s.Disks, s.Networks = slices.Clone(s.Disks), slices.Clone(s.Networks)
+	s.Disks[0].Cache, s.Disks[0].Discard, s.Disks[0].Limits = "default", "unmap", vm.IOLimits{}
+	s.Networks[0].MTU, s.Networks[0].Link, s.Networks[0].BootOrder = nil, "up", nil
+	return s
 }
 
 const (
-	disksJSON    = `[{"pool":"local","size_gb":10,"format":"qcow2","image":"/images/debian.qcow2","bus":"virtio","boot_order":1,"pool_id":"01900000-0000-7000-8000-000000000002","volume_id":"01900000-0000-5000-8000-000000000006","volume":"web-1-disk0"},{"pool":"local","size_gb":1,"format":"raw","image":null,"bus":"scsi","boot_order":null}]`
-	networksJSON = `[{"network":"default","model":"virtio","mac":"52:54:00:00:00:01"},{"network":"lan","model":"e1000","mac":null}]`
+	disksJSON    = `[{"name":"disk0","pool":"local","size_gb":10,"format":"qcow2","image":"/images/debian.qcow2","bus":"virtio","boot_order":1,"cache":"none","discard":"ignore","limits":{"read_iops":1,"write_iops":2,"read_mb_s":3,"write_mb_s":4},"pool_id":"01900000-0000-7000-8000-000000000002","volume_id":"01900000-0000-5000-8000-000000000006","volume":"web-1-disk0"},{"name":"disk1","pool":"local","size_gb":1,"format":"raw","image":null,"bus":"scsi","boot_order":null,"cache":"default","discard":"unmap","limits":{"read_iops":0,"write_iops":0,"read_mb_s":0,"write_mb_s":0}}]`
+	networksJSON = `[{"name":"nic0","network":"default","model":"virtio","mac":"52:54:00:00:00:01","mtu":9000,"link":"down","boot_order":2},{"name":"nic1","network":"lan","model":"e1000","mac":null,"mtu":null,"link":"up","boot_order":null}]`
 	bootJSON     = `{"kernel":"/boot/vmlinuz","initrd":"/boot/initrd","cmdline":"console=ttyS0","iso":"/iso/debian.iso"}`
-	specJSON     = `{"name":"web-1","backend":"qemu","description":"front end","tags":["web"],"cpus":2,"memory_mb":512,"cpu_model":"host","machine":"q35","firmware":"bios","disks":` + disksJSON + `,"networks":` + networksJSON + `,"boot":` + bootJSON + `,"autostart":true,"on_drift":"record"}`
+	hardwareJSON = `"cpus":2,"max_cpus":4,"memory_mb":512,"cpu_model":"host","machine":"q35","firmware":"uefi","secure_boot":true,"tpm":true,"disks":` + disksJSON + `,"networks":` + networksJSON + `,"boot":` + bootJSON + `,"serial":true,"vnc":{"enabled":true,"password_ref":"01900000-0000-7000-8000-000000000007"},"agent":true,"rng":true`
+	specJSON     = `{"name":"web-1","backend":"qemu","description":"front end","tags":["web"],` + hardwareJSON + `,"autostart":true,"on_drift":"record"}`
+	specJSON1    = `{"name":"web-1","backend":"qemu","description":"front end","tags":["web"],"cpus":2,"memory_mb":512,"cpu_model":"host","machine":"q35","firmware":"uefi","disks":[{"pool":"local","size_gb":10,"format":"qcow2","image":"/images/debian.qcow2","bus":"virtio","boot_order":1,"pool_id":"01900000-0000-7000-8000-000000000002","volume_id":"01900000-0000-5000-8000-000000000006","volume":"web-1-disk0"},{"pool":"local","size_gb":1,"format":"raw","image":null,"bus":"scsi","boot_order":null}],"networks":[{"network":"default","model":"virtio","mac":"52:54:00:00:00:01"},{"network":"lan","model":"e1000","mac":null}],"boot":` + bootJSON + `,"autostart":true,"on_drift":"record"}`
 	intentJSON   = `"command":"01900000-0000-5000-8000-000000000003","operation":"01900000-0000-7000-8000-000000000004","step":"domain","reply_to":{"domain":"compute","node":"01900000-0000-7000-8000-000000000001"},"deadline":"2026-11-22T10:00:00.123456Z"`
 	problemJSON  = `{"problem":{"code":"insufficient_resources","detail":"no memory"}}`
 	failedJSON   = `{"problem":{"code":"insufficient_resources","detail":"no memory"},"state":"stopped"}`
-	updateJSON   = `"description":"front","tags":["web","prod"],"autostart":true`
+	updateJSON1  = `"description":"front","tags":["web","prod"],"autostart":true`
+	updateJSON   = `"changed":{"autostart":true,"description":"front","tags":["web","prod"]},"pending":{"cpus":4},"sources":[]`
 )
+
+var change = vm.Change{Changed: changeAll, Pending: vm.Fields{"cpus": raw(`4`)}, Sources: &[]vm.Source{}}
 
 func TestGolden(t *testing.T) {
 	eventstest.Golden(t, vm.Codec, []eventstest.Case{
 		{
-			Type:  "vm.create_requested",
+			Type: "vm.create_requested", Schema: 2,
 			Event: vm.CreateRequested{Spec: spec, Node: node, Operation: op},
 			Data:  `{"spec":` + specJSON + `,"node":"01900000-0000-7000-8000-000000000001","operation":"01900000-0000-7000-8000-000000000004"}`,
+		},
+		{
+			Type:  "vm.create_requested",
+			Event: vm.CreateRequested{Spec: before(), Node: node, Operation: op},
+			Data:  `{"spec":` + specJSON1 + `,"node":"01900000-0000-7000-8000-000000000001","operation":"01900000-0000-7000-8000-000000000004"}`,
 		},
 		{Type: "vm.create_failed", Event: vm.CreateFailed{Problem: noMemory}, Data: problemJSON},
 		{
@@ -94,9 +123,19 @@ func TestGolden(t *testing.T) {
 		{Type: "vm.reset", Event: vm.Reset{}, Data: `{}`},
 		{Type: "vm.reset_failed", Event: vm.ResetFailed{Problem: noMemory, State: vm.StateStopped}, Data: failedJSON},
 		{Type: "vm.lost", Event: vm.Lost{Cause: "undefined"}, Data: `{"cause":"undefined"}`},
-		{Type: "vm.updated", Event: vm.Updated{UpdateData: changeAll}, Data: `{` + updateJSON + `}`},
-		{Type: "vm.updated", Event: vm.Updated{UpdateData: vm.UpdateData{Tags: &[]string{}}}, Data: `{"tags":[]}`},
-		{Type: "vm.update_requested", Event: vm.UpdateRequested{Intent: intent("vm.update"), UpdateData: changeAll}, Data: `{"type":"vm.update",` + intentJSON + `,` + updateJSON + `}`},
+		{Type: "vm.reboot_requested", Event: vm.RebootRequested{Intent: intent("vm.reboot")}, Data: `{"type":"vm.reboot",` + intentJSON + `}`},
+		{Type: "vm.rebooted", Event: vm.Rebooted{}, Data: `{}`},
+		{Type: "vm.reboot_failed", Event: vm.RebootFailed{Problem: noMemory, State: vm.StateStopped}, Data: failedJSON},
+		{Type: "vm.updated", Event: vm.Updated{Change: vm.Change{Changed: changeAll}}, Data: `{` + updateJSON1 + `}`},
+		{Type: "vm.updated", Schema: 2, Event: vm.Updated{Change: change}, Data: `{` + updateJSON + `}`},
+		{Type: "vm.updated", Schema: 2, Event: vm.Updated{}, Data: `{}`},
+		{Type: "vm.update_requested", Event: vm.UpdateRequested{Intent: intent("vm.update"), Change: vm.Change{Changed: changeAll}}, Data: `{"type":"vm.update",` + intentJSON + `,` + updateJSON1 + `}`},
+		{Type: "vm.update_requested", Schema: 2, Event: vm.UpdateRequested{Intent: intent("vm.update"), Change: change}, Data: `{"type":"vm.update",` + intentJSON + `,` + updateJSON + `}`},
+		{Type: "vm.disk_change_requested", Event: vm.DiskChangeRequested{Operation: op, Attach: &spec.Disks[1], Running: true}, Data: `{"operation":"01900000-0000-7000-8000-000000000004","attach":{"name":"disk1","pool":"local","size_gb":1,"format":"raw","image":null,"bus":"scsi","boot_order":null,"cache":"default","discard":"unmap","limits":{"read_iops":0,"write_iops":0,"read_mb_s":0,"write_mb_s":0}},"running":true}`},
+		{Type: "vm.disk_change_requested", Event: vm.DiskChangeRequested{Operation: op, Detach: "disk1", Keep: true}, Data: `{"operation":"01900000-0000-7000-8000-000000000004","detach":"disk1","keep":true}`},
+		{Type: "vm.disk_change_requested", Event: vm.DiskChangeRequested{Operation: op, Resize: "disk1", SizeGB: 3}, Data: `{"operation":"01900000-0000-7000-8000-000000000004","resize":"disk1","size_gb":3}`},
+		{Type: "vm.disk_change_ended", Event: vm.DiskChangeEnded{}, Data: `{}`},
+		{Type: "vm.disk_change_ended", Event: vm.DiskChangeEnded{Problem: noMemory}, Data: problemJSON},
 		{Type: "vm.update_failed", Event: vm.UpdateFailed{Problem: noMemory}, Data: problemJSON},
 		{
 			Type:  "vm.delete_requested",

@@ -1,8 +1,7 @@
 package vm
 
 import (
-	"encoding/json"
-	"slices"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,27 +12,34 @@ import (
 // View is a virtual machine as the API returns it.
 type View struct {
 	events.Common
-	Backend     string         `json:"backend"`
-	Node        uuid.UUID      `json:"node"`
-	Description string         `json:"description"`
-	Tags        []string       `json:"tags"`
-	CPUs        int            `json:"cpus"`
-	MemoryMB    int64          `json:"memory_mb"`
-	CPUModel    string         `json:"cpu_model"`
-	Machine     string         `json:"machine"`
-	Firmware    string         `json:"firmware"`
-	Disks       []Disk         `json:"disks"`
-	Networks    []NIC          `json:"networks"`
-	Boot        Boot           `json:"boot"`
-	CloudInit   *string        `json:"cloud_init"`
-	Autostart   bool           `json:"autostart"`
-	OnDrift     string         `json:"on_drift"`
-	Accelerator *string        `json:"accelerator"`
-	Pending     map[string]any `json:"pending"`
-	State       State          `json:"state"`
-	NativeID    *string        `json:"native_id"`
-	HA          *string        `json:"ha"`
-	ObservedAt  *time.Time     `json:"observed_at"`
+	Backend     string     `json:"backend"`
+	Node        uuid.UUID  `json:"node"`
+	Description string     `json:"description"`
+	Tags        []string   `json:"tags"`
+	CPUs        int        `json:"cpus"`
+	MaxCPUs     int        `json:"max_cpus"`
+	MemoryMB    int64      `json:"memory_mb"`
+	CPUModel    string     `json:"cpu_model"`
+	Machine     string     `json:"machine"`
+	Firmware    string     `json:"firmware"`
+	SecureBoot  bool       `json:"secure_boot"`
+	TPM         bool       `json:"tpm"`
+	Disks       []Disk     `json:"disks"`
+	Networks    []NIC      `json:"networks"`
+	Boot        Boot       `json:"boot"`
+	Serial      bool       `json:"serial"`
+	VNC         VNC        `json:"vnc"`
+	Agent       bool       `json:"agent"`
+	RNG         bool       `json:"rng"`
+	CloudInit   *string    `json:"cloud_init"`
+	Autostart   bool       `json:"autostart"`
+	OnDrift     string     `json:"on_drift"`
+	Accelerator *string    `json:"accelerator"`
+	Pending     Fields     `json:"pending"`
+	State       State      `json:"state"`
+	NativeID    *string    `json:"native_id"`
+	HA          *string    `json:"ha"`
+	ObservedAt  *time.Time `json:"observed_at"`
 }
 
 // Resource describes virtual machines to the gateway.
@@ -47,15 +53,16 @@ var Resource = events.Resource{
 }
 
 func apply(v *View, event any, e events.Event) bool {
-	observed := func(s State) { v.State, v.ObservedAt = s, &e.At }
+	observed := func(s State) {
+		if s == StateStopped {
+			v.settle() // what waited for the next start holds: nothing runs that it would differ from
+		}
+		v.State, v.ObservedAt = s, &e.At
+	}
 	switch ev := event.(type) {
 	case CreateRequested:
-		s := ev.Spec
-		v.Name, v.Backend, v.Node, v.Description, v.Tags = s.Name, s.Backend, ev.Node, s.Description, s.Tags
-		v.CPUs, v.MemoryMB, v.CPUModel, v.Machine, v.Firmware = s.CPUs, s.MemoryMB, s.CPUModel, s.Machine, s.Firmware
-		v.Disks, v.Networks, v.Boot, v.Autostart, v.OnDrift = s.Disks, s.Networks, s.Boot, s.Autostart, s.OnDrift
-		v.Pending = map[string]any{}
-		v.State = StateCreating
+		v.configure(ev.Spec)
+		v.Node, v.Pending, v.State = ev.Node, Fields{}, StateCreating
 	case CreateFailed:
 		v.State = StateError
 		return true
@@ -65,6 +72,7 @@ func apply(v *View, event any, e events.Event) bool {
 	case StartRequested:
 		v.State = StateStarting
 	case Started:
+		v.settle() // a reboot that nobody saw the stop of
 		observed(StateRunning)
 	case StartFailed:
 		observed(ev.State)
@@ -78,16 +86,20 @@ func apply(v *View, event any, e events.Event) bool {
 		observed(StatePaused)
 	case PauseFailed:
 		observed(ev.State)
-	case Resumed, Reset:
+	case Resumed, Reset, Rebooted:
 		observed(StateRunning)
 	case ResumeFailed:
 		observed(ev.State)
 	case ResetFailed:
 		observed(ev.State)
+	case RebootFailed:
+		observed(ev.State)
 	case Lost:
 		observed(StateError)
 	case Updated:
-		v.update(ev.UpdateData)
+		v.overlay(ev.Changed)
+		v.Pending = Fields{}
+		maps.Copy(v.Pending, ev.Pending)
 	case DeleteRequested:
 		v.State = StateDeleting
 	case RemoveFailed:
@@ -100,41 +112,36 @@ func apply(v *View, event any, e events.Event) bool {
 	return false
 }
 
-func (v *View) update(u UpdateData) {
-	if u.Description != nil {
-		v.Description = *u.Description
-	}
-	if u.Tags != nil {
-		v.Tags = *u.Tags
-	}
-	if u.Autostart != nil {
-		v.Autostart = *u.Autostart
+// configure takes a configuration over, field by field.
+func (v *View) configure(s Spec) {
+	v.Name, v.Backend, v.Description, v.Tags, v.Autostart, v.OnDrift = s.Name, s.Backend, s.Description, s.Tags, s.Autostart, s.OnDrift
+	v.CPUs, v.MaxCPUs, v.MemoryMB, v.CPUModel = s.CPUs, s.MaxCPUs, s.MemoryMB, s.CPUModel
+	v.Machine, v.Firmware, v.SecureBoot, v.TPM, v.Boot = s.Machine, s.Firmware, s.SecureBoot, s.TPM, s.Boot
+	v.Disks, v.Networks, v.Serial, v.VNC, v.Agent, v.RNG = s.Disks, s.Networks, s.Serial, s.VNC, s.Agent, s.RNG
+}
+
+// spec is the configuration that the view shows.
+func (v *View) spec() Spec {
+	return Spec{
+		Name: v.Name, Backend: v.Backend, Description: v.Description, Tags: v.Tags, Autostart: v.Autostart, OnDrift: v.OnDrift,
+		CPUs: v.CPUs, MaxCPUs: v.MaxCPUs, MemoryMB: v.MemoryMB, CPUModel: v.CPUModel,
+		Machine: v.Machine, Firmware: v.Firmware, SecureBoot: v.SecureBoot, TPM: v.TPM, Boot: v.Boot,
+		Disks: v.Disks, Networks: v.Networks, Serial: v.Serial, VNC: v.VNC, Agent: v.Agent, RNG: v.RNG,
 	}
 }
 
-// revise brings back what an update can change.
-func revise(current, target json.RawMessage) (*events.Revision, error) {
-	var now, then View
-	if err := json.Unmarshal(current, &now); err != nil {
-		return nil, err
+// overlay takes fields over that were recorded. One that cannot be read is left: the decoder of the event has seen that
+// it is JSON, and whoever recorded it that it is of its type.
+func (v *View) overlay(fields Fields) {
+	if next, err := Overlay(v.spec(), fields); err == nil {
+		v.configure(next)
 	}
-	if err := json.Unmarshal(target, &then); err != nil {
-		return nil, err
+}
+
+// settle lets what was pending hold.
+func (v *View) settle() {
+	if len(v.Pending) > 0 {
+		v.overlay(v.Pending)
+		v.Pending = Fields{}
 	}
-	var u UpdateData
-	if now.Description != then.Description {
-		u.Description = &then.Description
-	}
-	if !slices.Equal(now.Tags, then.Tags) {
-		tags := append([]string{}, then.Tags...) // none is an empty array: null would leave them as they are
-		u.Tags = &tags
-	}
-	if now.Autostart != then.Autostart {
-		u.Autostart = &then.Autostart
-	}
-	if u == (UpdateData{}) {
-		return nil, nil
-	}
-	data, err := json.Marshal(u)
-	return &events.Revision{Type: "vm.update", Data: data}, err
 }

@@ -27,7 +27,7 @@ func happened(n int, event any) events.Event {
 	}
 }
 
-const created = `{"id":"01900000-0000-7000-8000-000000000005","name":"web-1","version":1,"created_at":"2026-11-22T12:00:01Z","updated_at":"2026-11-22T12:00:01Z","backend":"qemu","node":"01900000-0000-7000-8000-000000000001","description":"front end","tags":["web"],"cpus":2,"memory_mb":512,"cpu_model":"host","machine":"q35","firmware":"bios","disks":` + disksJSON + `,"networks":` + networksJSON + `,"boot":` + bootJSON + `,"cloud_init":null,"autostart":true,"on_drift":"record","accelerator":null,"pending":{},"state":"creating","native_id":null,"ha":null,"observed_at":null}`
+const created = `{"id":"01900000-0000-7000-8000-000000000005","name":"web-1","version":1,"created_at":"2026-11-22T12:00:01Z","updated_at":"2026-11-22T12:00:01Z","backend":"qemu","node":"01900000-0000-7000-8000-000000000001","description":"front end","tags":["web"],` + hardwareJSON + `,"cloud_init":null,"autostart":true,"on_drift":"record","accelerator":null,"pending":{},"state":"creating","native_id":null,"ha":null,"observed_at":null}`
 
 // TestLife folds a whole life. The first view is given in full; of each later one what changed, besides version and
 // updated_at, which follow from the event.
@@ -49,15 +49,15 @@ func TestLife(t *testing.T) {
 		{event: vm.Started{}, changed: `{"observed_at":"2026-11-22T12:00:09Z","state":"running"}`},
 		{event: vm.Paused{Cause: "ioerror"}, changed: `{"observed_at":"2026-11-22T12:00:10Z","state":"paused"}`},
 		{event: vm.Resumed{Cause: "resumed"}, changed: `{"observed_at":"2026-11-22T12:00:11Z","state":"running"}`},
-		{event: vm.UpdateRequested{Intent: intent("vm.update"), UpdateData: changeAll}, changed: `{}`},
+		{event: vm.UpdateRequested{Intent: intent("vm.update"), Change: change}, changed: `{}`},
 		{event: vm.UpdateFailed{Problem: noMemory}, changed: `{}`},
-		{event: vm.Updated{UpdateData: changeAll}, changed: `{"description":"front","tags":["web","prod"]}`},
-		{event: vm.Updated{UpdateData: vm.UpdateData{Autostart: new(false)}}, changed: `{"autostart":false}`},
-		{event: vm.Updated{UpdateData: vm.UpdateData{Tags: &[]string{}}}, changed: `{"tags":[]}`},
+		{event: vm.Updated{Change: change}, changed: `{"description":"front","pending":{"cpus":4},"tags":["web","prod"]}`},
+		{event: vm.Updated{Change: vm.Change{Changed: vm.Fields{"autostart": raw(`false`)}, Pending: change.Pending}}, changed: `{"autostart":false}`},
+		{event: vm.Updated{Change: vm.Change{Changed: vm.Fields{"tags": raw(`[]`)}, Pending: vm.Fields{"cpus": raw(`3`), "machine": raw(`"pc"`)}}}, changed: `{"pending":{"cpus":3,"machine":"pc"},"tags":[]}`},
 		{event: vm.StopRequested{Intent: intent("vm.shutdown")}, changed: `{"state":"stopping"}`},
 		{event: vm.StopFailed{Problem: noMemory, State: vm.StateRunning}, changed: `{"observed_at":"2026-11-22T12:00:18Z","state":"running"}`},
 		{event: vm.StopRequested{Intent: intent("vm.stop"), Force: true}, changed: `{"state":"stopping"}`},
-		{event: vm.Stopped{}, changed: `{"observed_at":"2026-11-22T12:00:20Z","state":"stopped"}`},
+		{event: vm.Stopped{}, changed: `{"cpus":3,"machine":"pc","observed_at":"2026-11-22T12:00:20Z","pending":{},"state":"stopped"}`},
 		{event: vm.DeleteRequested{Operation: op}, changed: `{"state":"deleting"}`},
 		{event: vm.RemoveRequested{Intent: intent("vm.remove")}, changed: `{}`},
 		{event: vm.RemoveFailed{Problem: noMemory, State: vm.StateStopped}, changed: `{"observed_at":"2026-11-22T12:00:23Z"}`},
@@ -129,14 +129,26 @@ func TestUnknownEvent(t *testing.T) {
 }
 
 func TestRevise(t *testing.T) {
-	now := vm.View{Description: "a", Tags: []string{"x"}, Autostart: true, CPUs: 1, State: vm.StateRunning}
+	now := vm.View{
+		Description: "a", Tags: []string{"x"}, Autostart: true, CPUs: 1, State: vm.StateRunning, Pending: vm.Fields{"memory_mb": raw(`64`)},
+		Disks:    []vm.Disk{{Name: "disk0", Cache: "none"}, {Name: "disk1"}},
+		Networks: []vm.NIC{{Name: "nic0", Link: "up", MTU: new(1400)}},
+		VNC:      vm.VNC{Enabled: true, Password: &secret},
+	}
 	for _, c := range []struct {
 		name   string
 		change func(*vm.View)
 		want   string // data of the update; "" for none
 	}{
 		{"nothing to do", func(*vm.View) {}, ""},
-		{"what no update can change", func(v *vm.View) { v.CPUs, v.State, v.Name = 2, vm.StateStopped, "b" }, ""},
+		{"what no update can change", func(v *vm.View) { v.State, v.Name = vm.StateStopped, "b" }, ""},
+		{"a value", func(v *vm.View) { v.CPUs = 2 }, `{"cpus":2}`},
+		{"what is pending", func(v *vm.View) { v.Pending = nil }, `{"memory_mb":0}`},
+		{"a password", func(v *vm.View) { v.VNC.Password = nil }, `{"vnc":{"enabled":true,"password_ref":"00000000-0000-0000-0000-000000000000"}}`},
+		{"devices", func(v *vm.View) {
+			v.Disks = []vm.Disk{{Name: "disk0", Cache: "writeback", BootOrder: new(1)}}
+			v.Networks = []vm.NIC{{Name: "nic0", Link: "down"}, {Name: "nic1"}}
+		}, `{"disks":[{"name":"disk0","boot_order":1,"cache":"writeback"}],"networks":[{"name":"nic0","mtu":0,"link":"down"}]}`},
 		{"description", func(v *vm.View) { v.Description = "" }, `{"description":""}`},
 		{"tags", func(v *vm.View) { v.Tags = []string{"y", "x"} }, `{"tags":["y","x"]}`},
 		{"no tags", func(v *vm.View) { v.Tags = []string{} }, `{"tags":[]}`},
@@ -184,11 +196,11 @@ func TestRevisionLeadsBack(t *testing.T) {
 		}
 		revised := now
 		if r != nil {
-			var u vm.UpdateData
-			if err := json.Unmarshal(r.Data, &u); err != nil {
+			changed := vm.Fields{}
+			if err := json.Unmarshal(r.Data, &changed); err != nil { // of these three the update is the fields
 				t.Fatal(err)
 			}
-			doc, _, err := vm.Resource.Apply(text(t, now), happened(2, vm.Updated{UpdateData: u}))
+			doc, _, err := vm.Resource.Apply(text(t, now), happened(2, vm.Updated{Change: vm.Change{Changed: changed}}))
 			if err != nil {
 				t.Fatal(err)
 			}

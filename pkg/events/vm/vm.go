@@ -30,52 +30,6 @@ const (
 	StateUnknown  State = "unknown"
 )
 
-// Disk of a virtual machine, as asked for. Volume and VolumeName are filled in when the create is accepted.
-type Disk struct {
-	Pool       string    `json:"pool"`
-	SizeGB     int64     `json:"size_gb"` // GiB
-	Format     string    `json:"format"`  // raw or qcow2
-	Image      *string   `json:"image"`
-	Bus        string    `json:"bus"` // virtio, scsi, sata
-	BootOrder  *int      `json:"boot_order"`
-	PoolID     uuid.UUID `json:"pool_id,omitzero"`
-	VolumeID   uuid.UUID `json:"volume_id,omitzero"`
-	VolumeName string    `json:"volume,omitempty"`
-}
-
-// NIC of a virtual machine.
-type NIC struct {
-	Network string  `json:"network"`
-	Model   string  `json:"model"` // virtio, e1000
-	MAC     *string `json:"mac"`
-}
-
-// Boot says what a virtual machine starts from besides its disks. Paths are absolute on the node.
-type Boot struct {
-	Kernel  *string `json:"kernel"`
-	Initrd  *string `json:"initrd"`
-	Cmdline *string `json:"cmdline"`
-	ISO     *string `json:"iso"`
-}
-
-// Spec is the configuration of a virtual machine, with every default filled in.
-type Spec struct {
-	Name        string   `json:"name"`
-	Backend     string   `json:"backend"` // qemu
-	Description string   `json:"description"`
-	Tags        []string `json:"tags"`
-	CPUs        int      `json:"cpus"`
-	MemoryMB    int64    `json:"memory_mb"` // MiB
-	CPUModel    string   `json:"cpu_model"`
-	Machine     string   `json:"machine"`
-	Firmware    string   `json:"firmware"`
-	Disks       []Disk   `json:"disks"`
-	Networks    []NIC    `json:"networks"`
-	Boot        Boot     `json:"boot"`
-	Autostart   bool     `json:"autostart"`
-	OnDrift     string   `json:"on_drift"` // record or repair
-}
-
 // CreateData is the data of vm.create.
 type CreateData struct {
 	Spec  Spec       `json:"spec"`
@@ -93,13 +47,6 @@ type StopData struct {
 type DeleteData struct {
 	Force     bool `json:"force"`
 	KeepDisks bool `json:"keep_disks"`
-}
-
-// UpdateData is the data of vm.update: nil leaves a value as it is.
-type UpdateData struct {
-	Description *string   `json:"description,omitempty"`
-	Tags        *[]string `json:"tags,omitempty"`
-	Autostart   *bool     `json:"autostart,omitempty"`
 }
 
 // CreateRequested is the accepted create: the name is claimed, nothing exists at the hypervisor.
@@ -210,25 +157,21 @@ type ResetFailed struct {
 	State   State            `json:"state"`
 }
 
+// RebootRequested is the intent to ask the guest to boot again.
+type RebootRequested struct{ events.Intent }
+
+// Rebooted says that the guest was asked.
+type Rebooted struct{}
+
+// RebootFailed says that the guest could not be asked. State is what was observed after it.
+type RebootFailed struct {
+	Problem *problem.Problem `json:"problem"`
+	State   State            `json:"state"`
+}
+
 // Lost says that the domain vanished behind our back.
 type Lost struct {
 	Cause string `json:"cause,omitempty"`
-}
-
-// Updated is a change of the configuration that needs no effect at once.
-type Updated struct {
-	UpdateData
-}
-
-// UpdateRequested is the intent to bring a changed configuration to the hypervisor.
-type UpdateRequested struct {
-	events.Intent
-	UpdateData
-}
-
-// UpdateFailed says that the hypervisor did not take the change; the configuration is what it was.
-type UpdateFailed struct {
-	Problem *problem.Problem `json:"problem"`
 }
 
 // DeleteRequested is the accepted delete.
@@ -261,7 +204,7 @@ type Deleted struct{}
 
 // Codec of virtual machines.
 var Codec = events.NewCodec(Kind,
-	events.TypeOf[CreateRequested]("vm.create_requested"),
+	events.TypeOf[CreateRequested]("vm.create_requested", nameDevices),
 	events.TypeOf[CreateFailed]("vm.create_failed"),
 	events.TypeOf[DefineRequested]("vm.define_requested"),
 	events.TypeOf[Created]("vm.created"),
@@ -281,10 +224,15 @@ var Codec = events.NewCodec(Kind,
 	events.TypeOf[ResetRequested]("vm.reset_requested"),
 	events.TypeOf[Reset]("vm.reset"),
 	events.TypeOf[ResetFailed]("vm.reset_failed"),
+	events.TypeOf[RebootRequested]("vm.reboot_requested"),
+	events.TypeOf[Rebooted]("vm.rebooted"),
+	events.TypeOf[RebootFailed]("vm.reboot_failed"),
 	events.TypeOf[Lost]("vm.lost"),
-	events.TypeOf[Updated]("vm.updated"),
-	events.TypeOf[UpdateRequested]("vm.update_requested"),
+	events.TypeOf[Updated]("vm.updated", collectChanged),
+	events.TypeOf[UpdateRequested]("vm.update_requested", collectChanged),
 	events.TypeOf[UpdateFailed]("vm.update_failed"),
+	events.TypeOf[DiskChangeRequested]("vm.disk_change_requested"),
+	events.TypeOf[DiskChangeEnded]("vm.disk_change_ended"),
 	events.TypeOf[DeleteRequested]("vm.delete_requested"),
 	events.TypeOf[RemoveRequested]("vm.remove_requested"),
 	events.TypeOf[Removed]("vm.removed"),

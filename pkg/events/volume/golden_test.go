@@ -53,6 +53,9 @@ var golden = []eventstest.Case{
 	{Type: "volume.delete_requested", Event: volume.DeleteRequested{Intent: intent("volume.delete")}, Data: `{"type":"volume.delete",` + intentJSON + `}`},
 	{Type: "volume.delete_failed", Event: volume.DeleteFailed{Problem: problem.New(problem.InsufficientResources, "full")}, Data: problemJSON},
 	{Type: "volume.deleted", Event: volume.Deleted{}, Data: `{}`},
+	{Type: "volume.resize_requested", Event: volume.ResizeRequested{Intent: intent("volume.resize"), SizeGB: 20}, Data: `{"type":"volume.resize",` + intentJSON + `,"size_gb":20}`},
+	{Type: "volume.resized", Event: volume.Resized{SizeGB: 20}, Data: `{"size_gb":20}`},
+	{Type: "volume.resize_failed", Event: volume.ResizeFailed{Problem: problem.New(problem.InsufficientResources, "full")}, Data: problemJSON},
 	{Type: "volume.released", Event: volume.Released{}, Data: `{}`},
 }
 

@@ -38,6 +38,8 @@ func apply(v *View, event any, _ events.Event) bool {
 		v.State = "deleting"
 	case DeleteFailed:
 		v.State = "available"
+	case Resized:
+		v.SizeGB = ev.SizeGB
 	case Released:
 		v.Owner = ""
 	case CreateFailed, Deleted:

@@ -33,6 +33,12 @@ type DeleteData struct {
 	Owner events.Stream `json:"owner,omitempty"`
 }
 
+// ResizeData is the data of volume.resize. Owner must be the volume's owner.
+type ResizeData struct {
+	Owner  events.Stream `json:"owner,omitempty"`
+	SizeGB int64         `json:"size_gb"` // GiB
+}
+
 // CreateRequested is the intent to create; the name is claimed.
 type CreateRequested struct {
 	events.Intent
@@ -64,6 +70,22 @@ type DeleteFailed struct {
 // Deleted ends a volume. Its name is free.
 type Deleted struct{}
 
+// ResizeRequested is the intent to make the volume larger.
+type ResizeRequested struct {
+	events.Intent
+	SizeGB int64 `json:"size_gb"` // GiB
+}
+
+// Resized says how large the volume is.
+type Resized struct {
+	SizeGB int64 `json:"size_gb"` // GiB
+}
+
+// ResizeFailed says that the volume is as large as it was.
+type ResizeFailed struct {
+	Problem *problem.Problem `json:"problem"`
+}
+
 // Released says that the volume has no owner any more.
 type Released struct{}
 
@@ -76,4 +98,7 @@ var Codec = events.NewCodec(Kind,
 	events.TypeOf[DeleteFailed]("volume.delete_failed"),
 	events.TypeOf[Deleted]("volume.deleted"),
 	events.TypeOf[Released]("volume.released"),
+	events.TypeOf[ResizeRequested]("volume.resize_requested"),
+	events.TypeOf[Resized]("volume.resized"),
+	events.TypeOf[ResizeFailed]("volume.resize_failed"),
 )

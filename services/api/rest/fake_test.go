@@ -199,7 +199,8 @@ func (s *service) happen(object eventstore.StreamAppend, h eventstore.History, c
 	case "vm.stop", "vm.shutdown":
 		record(vm.Codec, vm.Stopped{Cause: "destroyed"})
 	case "vm.update":
-		record(vm.Codec, vm.Updated{UpdateData: data[vm.UpdateData](s.t, cmd)})
+		changed := data[vm.Fields](s.t, cmd) // of the values that tests change the update is the fields
+		record(vm.Codec, vm.Updated{Change: vm.Change{Changed: changed}})
 	case "vm.delete":
 		record(vm.Codec, vm.Deleted{})
 	case "volume.create":

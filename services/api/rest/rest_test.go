@@ -30,8 +30,9 @@ func TestVM(t *testing.T) {
 		v := into[vm.View](w.get("/api/vms/web-1").is(200))
 		if v.Backend != "qemu" || v.CPUs != 1 || v.MemoryMB != 512 || v.CPUModel != "host-model" || v.Machine != "q35" || v.Firmware != "bios" ||
 			v.OnDrift != "record" || v.State != vm.StateRunning || *v.Boot.Kernel != w.images+"/vmlinuz" ||
-			!slices.Equal(v.Networks, []vm.NIC{{Network: "default", Model: "virtio"}}) ||
-			len(v.Disks) != 1 || v.Disks[0] != (vm.Disk{Pool: "local", SizeGB: 1, Format: "qcow2", Bus: "virtio"}) {
+			!v.Serial || !v.RNG || v.Agent || v.TPM || v.SecureBoot || v.VNC != (vm.VNC{Enabled: true}) ||
+			!slices.Equal(v.Networks, []vm.NIC{{Network: "default", Model: "virtio", Link: "up"}}) ||
+			len(v.Disks) != 1 || v.Disks[0] != (vm.Disk{Pool: "local", SizeGB: 1, Format: "qcow2", Bus: "virtio", Cache: "default", Discard: "unmap"}) {
 			t.Errorf("%+v", v)
 		}
 	})

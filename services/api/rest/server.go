@@ -46,6 +46,8 @@ type Options struct {
 	Features   []openapi.Feature
 	Version    openapi.Version
 	ImageDirs  []string // where files that a request names may lie
+	// Secrets keeps what must not be recorded.
+	Secrets Secrets
 	// Node finds a node by id or name; not_found if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
 	// Watchers is how many event streams may be open at a time; 0 means 256.
@@ -53,6 +55,11 @@ type Options struct {
 
 	document []byte                    // tests serve another contract,
 	mount    func(*Server, *echo.Echo) // with routes of their own
+}
+
+// Secrets keeps a secret and says by which id it is named.
+type Secrets interface {
+	Seal(ctx context.Context, secret []byte) (uuid.UUID, error)
 }
 
 // Server answers requests. Drain ends what would not end by itself.

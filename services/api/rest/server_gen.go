@@ -101,12 +101,30 @@ type ServerInterface interface {
 	// UpdateVM Change what is given, leave the rest
 	// (PATCH /api/vms/{id})
 	UpdateVM(ctx echo.Context, id ID, params UpdateVMParams) error
+	// AttachVMDisk Add a disk
+	// (POST /api/vms/{id}/disks)
+	AttachVMDisk(ctx echo.Context, id ID, params AttachVMDiskParams) error
+	// DetachVMDisk Remove a disk and its volume
+	// (DELETE /api/vms/{id}/disks/{disk})
+	DetachVMDisk(ctx echo.Context, id ID, disk DiskName, params DetachVMDiskParams) error
+	// ResizeVMDisk Make a disk larger
+	// (POST /api/vms/{id}/disks/{disk}/resize)
+	ResizeVMDisk(ctx echo.Context, id ID, disk DiskName, params ResizeVMDiskParams) error
 	// ListVMHistory What happened to a virtual machine
 	// (GET /api/vms/{id}/history)
 	ListVMHistory(ctx echo.Context, id ID, params ListVMHistoryParams) error
+	// AttachVMNIC Add a network interface
+	// (POST /api/vms/{id}/networks)
+	AttachVMNIC(ctx echo.Context, id ID, params AttachVMNICParams) error
+	// DetachVMNIC Remove a network interface
+	// (DELETE /api/vms/{id}/networks/{nic})
+	DetachVMNIC(ctx echo.Context, id ID, nic NICName, params DetachVMNICParams) error
 	// PauseVM Pause a virtual machine
 	// (POST /api/vms/{id}/pause)
 	PauseVM(ctx echo.Context, id ID, params PauseVMParams) error
+	// RebootVM Ask the guest to boot again
+	// (POST /api/vms/{id}/reboot)
+	RebootVM(ctx echo.Context, id ID, params RebootVMParams) error
 	// ResetVM Reset a virtual machine
 	// (POST /api/vms/{id}/reset)
 	ResetVM(ctx echo.Context, id ID, params ResetVMParams) error
@@ -1268,6 +1286,221 @@ func (w *ServerInterfaceWrapper) UpdateVM(ctx echo.Context) error {
 	return err
 }
 
+// AttachVMDisk converts echo context to params.
+func (w *ServerInterfaceWrapper) AttachVMDisk(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AttachVMDiskParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.AttachVMDisk(ctx, id, params)
+	return err
+}
+
+// DetachVMDisk converts echo context to params.
+func (w *ServerInterfaceWrapper) DetachVMDisk(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// ------------- Path parameter "disk" -------------
+	var disk DiskName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "disk", ctx.Param("disk"), &disk, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter disk: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DetachVMDiskParams
+	// ------------- Optional query parameter "keep" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "keep", ctx.QueryParams(), &params.Keep, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter keep: %s", err))
+	}
+
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DetachVMDisk(ctx, id, disk, params)
+	return err
+}
+
+// ResizeVMDisk converts echo context to params.
+func (w *ServerInterfaceWrapper) ResizeVMDisk(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// ------------- Path parameter "disk" -------------
+	var disk DiskName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "disk", ctx.Param("disk"), &disk, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter disk: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ResizeVMDiskParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ResizeVMDisk(ctx, id, disk, params)
+	return err
+}
+
 // ListVMHistory converts echo context to params.
 func (w *ServerInterfaceWrapper) ListVMHistory(ctx echo.Context) error {
 	var err error
@@ -1304,6 +1537,142 @@ func (w *ServerInterfaceWrapper) ListVMHistory(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListVMHistory(ctx, id, params)
+	return err
+}
+
+// AttachVMNIC converts echo context to params.
+func (w *ServerInterfaceWrapper) AttachVMNIC(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params AttachVMNICParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.AttachVMNIC(ctx, id, params)
+	return err
+}
+
+// DetachVMNIC converts echo context to params.
+func (w *ServerInterfaceWrapper) DetachVMNIC(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// ------------- Path parameter "nic" -------------
+	var nic NICName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "nic", ctx.Param("nic"), &nic, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter nic: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DetachVMNICParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DetachVMNIC(ctx, id, nic, params)
 	return err
 }
 
@@ -1368,6 +1737,70 @@ func (w *ServerInterfaceWrapper) PauseVM(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.PauseVM(ctx, id, params)
+	return err
+}
+
+// RebootVM converts echo context to params.
+func (w *ServerInterfaceWrapper) RebootVM(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RebootVMParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RebootVM(ctx, id, params)
 	return err
 }
 
@@ -1847,6 +2280,12 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.POST(options.BaseURL+"/api/vms/:id/pause", wrapper.PauseVM, options.OperationMiddlewares["pauseVM"]...)
 	router.POST(options.BaseURL+"/api/vms/:id/resume", wrapper.ResumeVM, options.OperationMiddlewares["resumeVM"]...)
 	router.POST(options.BaseURL+"/api/vms/:id/reset", wrapper.ResetVM, options.OperationMiddlewares["resetVM"]...)
+	router.POST(options.BaseURL+"/api/vms/:id/reboot", wrapper.RebootVM, options.OperationMiddlewares["rebootVM"]...)
+	router.POST(options.BaseURL+"/api/vms/:id/disks", wrapper.AttachVMDisk, options.OperationMiddlewares["attachVMDisk"]...)
+	router.DELETE(options.BaseURL+"/api/vms/:id/disks/:disk", wrapper.DetachVMDisk, options.OperationMiddlewares["detachVMDisk"]...)
+	router.POST(options.BaseURL+"/api/vms/:id/disks/:disk/resize", wrapper.ResizeVMDisk, options.OperationMiddlewares["resizeVMDisk"]...)
+	router.POST(options.BaseURL+"/api/vms/:id/networks", wrapper.AttachVMNIC, options.OperationMiddlewares["attachVMNIC"]...)
+	router.DELETE(options.BaseURL+"/api/vms/:id/networks/:nic", wrapper.DetachVMNIC, options.OperationMiddlewares["detachVMNIC"]...)
 	router.GET(options.BaseURL+"/api/vms/:id/history", wrapper.ListVMHistory, options.OperationMiddlewares["listVMHistory"]...)
 	router.POST(options.BaseURL+"/api/vms/:id/revert", wrapper.RevertVM, options.OperationMiddlewares["revertVM"]...)
 	router.GET(options.BaseURL+"/api/storage/pools", wrapper.ListPools, options.OperationMiddlewares["listPools"]...)
@@ -3288,6 +3727,196 @@ func (response UpdateVMdefaultApplicationProblemPlusJSONResponse) VisitUpdateVMR
 	return err
 }
 
+type AttachVMDiskRequestObject struct {
+	ID     ID `json:"id"`
+	Params AttachVMDiskParams
+	Body   *AttachVMDiskJSONRequestBody
+}
+
+type AttachVMDiskResponseObject interface {
+	VisitAttachVMDiskResponse(w http.ResponseWriter) error
+}
+
+type AttachVMDisk200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response AttachVMDisk200JSONResponse) VisitAttachVMDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AttachVMDisk202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response AttachVMDisk202JSONResponse) VisitAttachVMDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AttachVMDiskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AttachVMDiskdefaultApplicationProblemPlusJSONResponse) VisitAttachVMDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DetachVMDiskRequestObject struct {
+	ID     ID       `json:"id"`
+	Disk   DiskName `json:"disk"`
+	Params DetachVMDiskParams
+}
+
+type DetachVMDiskResponseObject interface {
+	VisitDetachVMDiskResponse(w http.ResponseWriter) error
+}
+
+type DetachVMDisk200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response DetachVMDisk200JSONResponse) VisitDetachVMDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DetachVMDisk202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response DetachVMDisk202JSONResponse) VisitDetachVMDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DetachVMDiskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DetachVMDiskdefaultApplicationProblemPlusJSONResponse) VisitDetachVMDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResizeVMDiskRequestObject struct {
+	ID     ID       `json:"id"`
+	Disk   DiskName `json:"disk"`
+	Params ResizeVMDiskParams
+	Body   *ResizeVMDiskJSONRequestBody
+}
+
+type ResizeVMDiskResponseObject interface {
+	VisitResizeVMDiskResponse(w http.ResponseWriter) error
+}
+
+type ResizeVMDisk200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response ResizeVMDisk200JSONResponse) VisitResizeVMDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResizeVMDisk202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response ResizeVMDisk202JSONResponse) VisitResizeVMDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ResizeVMDiskdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ResizeVMDiskdefaultApplicationProblemPlusJSONResponse) VisitResizeVMDiskResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ListVMHistoryRequestObject struct {
 	ID     ID `json:"id"`
 	Params ListVMHistoryParams
@@ -3320,6 +3949,132 @@ type ListVMHistorydefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListVMHistorydefaultApplicationProblemPlusJSONResponse) VisitListVMHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AttachVMNICRequestObject struct {
+	ID     ID `json:"id"`
+	Params AttachVMNICParams
+	Body   *AttachVMNICJSONRequestBody
+}
+
+type AttachVMNICResponseObject interface {
+	VisitAttachVMNICResponse(w http.ResponseWriter) error
+}
+
+type AttachVMNIC200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response AttachVMNIC200JSONResponse) VisitAttachVMNICResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AttachVMNIC202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response AttachVMNIC202JSONResponse) VisitAttachVMNICResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type AttachVMNICdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response AttachVMNICdefaultApplicationProblemPlusJSONResponse) VisitAttachVMNICResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DetachVMNICRequestObject struct {
+	ID     ID      `json:"id"`
+	NIC    NICName `json:"nic"`
+	Params DetachVMNICParams
+}
+
+type DetachVMNICResponseObject interface {
+	VisitDetachVMNICResponse(w http.ResponseWriter) error
+}
+
+type DetachVMNIC200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response DetachVMNIC200JSONResponse) VisitDetachVMNICResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DetachVMNIC202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response DetachVMNIC202JSONResponse) VisitDetachVMNICResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DetachVMNICdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DetachVMNICdefaultApplicationProblemPlusJSONResponse) VisitDetachVMNICResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3382,6 +4137,68 @@ type PauseVMdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response PauseVMdefaultApplicationProblemPlusJSONResponse) VisitPauseVMResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RebootVMRequestObject struct {
+	ID     ID `json:"id"`
+	Params RebootVMParams
+}
+
+type RebootVMResponseObject interface {
+	VisitRebootVMResponse(w http.ResponseWriter) error
+}
+
+type RebootVM200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response RebootVM200JSONResponse) VisitRebootVMResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RebootVM202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response RebootVM202JSONResponse) VisitRebootVMResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RebootVMdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RebootVMdefaultApplicationProblemPlusJSONResponse) VisitRebootVMResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3976,12 +4793,30 @@ type StrictServerInterface interface {
 	// UpdateVM Change what is given, leave the rest
 	// (PATCH /api/vms/{id})
 	UpdateVM(ctx context.Context, request UpdateVMRequestObject) (UpdateVMResponseObject, error)
+	// AttachVMDisk Add a disk
+	// (POST /api/vms/{id}/disks)
+	AttachVMDisk(ctx context.Context, request AttachVMDiskRequestObject) (AttachVMDiskResponseObject, error)
+	// DetachVMDisk Remove a disk and its volume
+	// (DELETE /api/vms/{id}/disks/{disk})
+	DetachVMDisk(ctx context.Context, request DetachVMDiskRequestObject) (DetachVMDiskResponseObject, error)
+	// ResizeVMDisk Make a disk larger
+	// (POST /api/vms/{id}/disks/{disk}/resize)
+	ResizeVMDisk(ctx context.Context, request ResizeVMDiskRequestObject) (ResizeVMDiskResponseObject, error)
 	// ListVMHistory What happened to a virtual machine
 	// (GET /api/vms/{id}/history)
 	ListVMHistory(ctx context.Context, request ListVMHistoryRequestObject) (ListVMHistoryResponseObject, error)
+	// AttachVMNIC Add a network interface
+	// (POST /api/vms/{id}/networks)
+	AttachVMNIC(ctx context.Context, request AttachVMNICRequestObject) (AttachVMNICResponseObject, error)
+	// DetachVMNIC Remove a network interface
+	// (DELETE /api/vms/{id}/networks/{nic})
+	DetachVMNIC(ctx context.Context, request DetachVMNICRequestObject) (DetachVMNICResponseObject, error)
 	// PauseVM Pause a virtual machine
 	// (POST /api/vms/{id}/pause)
 	PauseVM(ctx context.Context, request PauseVMRequestObject) (PauseVMResponseObject, error)
+	// RebootVM Ask the guest to boot again
+	// (POST /api/vms/{id}/reboot)
+	RebootVM(ctx context.Context, request RebootVMRequestObject) (RebootVMResponseObject, error)
 	// ResetVM Reset a virtual machine
 	// (POST /api/vms/{id}/reset)
 	ResetVM(ctx context.Context, request ResetVMRequestObject) (ResetVMResponseObject, error)
@@ -4774,6 +5609,132 @@ func (sh *strictHandler) UpdateVM(ctx echo.Context, id ID, params UpdateVMParams
 	return nil
 }
 
+// AttachVMDisk operation middleware
+func (sh *strictHandler) AttachVMDisk(ctx echo.Context, id ID, params AttachVMDiskParams) error {
+	var request AttachVMDiskRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body AttachVMDiskJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.AttachVMDisk(ctx.Request().Context(), request.(AttachVMDiskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AttachVMDisk")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(AttachVMDiskResponseObject); ok {
+		return validResponse.VisitAttachVMDiskResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DetachVMDisk operation middleware
+func (sh *strictHandler) DetachVMDisk(ctx echo.Context, id ID, disk DiskName, params DetachVMDiskParams) error {
+	var request DetachVMDiskRequestObject
+
+	request.ID = id
+	request.Disk = disk
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DetachVMDisk(ctx.Request().Context(), request.(DetachVMDiskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DetachVMDisk")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DetachVMDiskResponseObject); ok {
+		return validResponse.VisitDetachVMDiskResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ResizeVMDisk operation middleware
+func (sh *strictHandler) ResizeVMDisk(ctx echo.Context, id ID, disk DiskName, params ResizeVMDiskParams) error {
+	var request ResizeVMDiskRequestObject
+
+	request.ID = id
+	request.Disk = disk
+	request.Params = params
+
+	var body ResizeVMDiskJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ResizeVMDisk(ctx.Request().Context(), request.(ResizeVMDiskRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ResizeVMDisk")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ResizeVMDiskResponseObject); ok {
+		return validResponse.VisitResizeVMDiskResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ListVMHistory operation middleware
 func (sh *strictHandler) ListVMHistory(ctx echo.Context, id ID, params ListVMHistoryParams) error {
 	var request ListVMHistoryRequestObject
@@ -4800,6 +5761,82 @@ func (sh *strictHandler) ListVMHistory(ctx echo.Context, id ID, params ListVMHis
 	return nil
 }
 
+// AttachVMNIC operation middleware
+func (sh *strictHandler) AttachVMNIC(ctx echo.Context, id ID, params AttachVMNICParams) error {
+	var request AttachVMNICRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body AttachVMNICJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.AttachVMNIC(ctx.Request().Context(), request.(AttachVMNICRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "AttachVMNIC")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(AttachVMNICResponseObject); ok {
+		return validResponse.VisitAttachVMNICResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DetachVMNIC operation middleware
+func (sh *strictHandler) DetachVMNIC(ctx echo.Context, id ID, nic NICName, params DetachVMNICParams) error {
+	var request DetachVMNICRequestObject
+
+	request.ID = id
+	request.NIC = nic
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DetachVMNIC(ctx.Request().Context(), request.(DetachVMNICRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DetachVMNIC")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DetachVMNICResponseObject); ok {
+		return validResponse.VisitDetachVMNICResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // PauseVM operation middleware
 func (sh *strictHandler) PauseVM(ctx echo.Context, id ID, params PauseVMParams) error {
 	var request PauseVMRequestObject
@@ -4820,6 +5857,32 @@ func (sh *strictHandler) PauseVM(ctx echo.Context, id ID, params PauseVMParams) 
 		return err
 	} else if validResponse, ok := response.(PauseVMResponseObject); ok {
 		return validResponse.VisitPauseVMResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RebootVM operation middleware
+func (sh *strictHandler) RebootVM(ctx echo.Context, id ID, params RebootVMParams) error {
+	var request RebootVMRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RebootVM(ctx.Request().Context(), request.(RebootVMRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RebootVM")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RebootVMResponseObject); ok {
+		return validResponse.VisitRebootVMResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -4,11 +4,15 @@ import "net/http"
 
 // An answer is the answer of every operation that is generated.
 
+func (a answer) VisitAttachVMDiskResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitAttachVMNICResponse(w http.ResponseWriter) error          { return a.write(w) }
 func (a answer) VisitCancelOperationResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitCreateVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitCreateVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitDeleteVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitDeleteVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitDetachVMDiskResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitDetachVMNICResponse(w http.ResponseWriter) error          { return a.write(w) }
 func (a answer) VisitDropDeadLetterResponse(w http.ResponseWriter) error       { return a.write(w) }
 func (a answer) VisitGetDeadLetterResponse(w http.ResponseWriter) error        { return a.write(w) }
 func (a answer) VisitGetDocsResponse(w http.ResponseWriter) error              { return a.write(w) }
@@ -34,7 +38,9 @@ func (a answer) VisitListVMsResponse(w http.ResponseWriter) error              {
 func (a answer) VisitListVolumeHistoryResponse(w http.ResponseWriter) error    { return a.write(w) }
 func (a answer) VisitListVolumesResponse(w http.ResponseWriter) error          { return a.write(w) }
 func (a answer) VisitPauseVMResponse(w http.ResponseWriter) error              { return a.write(w) }
+func (a answer) VisitRebootVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitResetVMResponse(w http.ResponseWriter) error              { return a.write(w) }
+func (a answer) VisitResizeVMDiskResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitResumeVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitRetryDeadLetterResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitRevertVMResponse(w http.ResponseWriter) error             { return a.write(w) }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"horcrux/pkg/events"
 	"horcrux/pkg/events/vm"
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
@@ -34,14 +33,6 @@ func (s *Server) ListVMHistory(ctx context.Context, r ListVMHistoryRequestObject
 
 func (s *Server) CreateVM(ctx context.Context, r CreateVMRequestObject) (CreateVMResponseObject, error) {
 	return s.create(ctx, &vm.Resource, func(ctx context.Context) (string, any, error) { return s.newVM(ctx, r.Body) })
-}
-
-func (s *Server) UpdateVM(ctx context.Context, r UpdateVMRequestObject) (UpdateVMResponseObject, error) {
-	data := vm.UpdateData{Description: r.Body.Description, Autostart: r.Body.Autostart}
-	if r.Body.Tags != nil {
-		data.Tags = &r.Body.Tags
-	}
-	return s.command(ctx, named(&vm.Resource, r.ID), "update", data)
 }
 
 func (s *Server) DeleteVM(ctx context.Context, r DeleteVMRequestObject) (DeleteVMResponseObject, error) {
@@ -74,6 +65,10 @@ func (s *Server) ResumeVM(ctx context.Context, r ResumeVMRequestObject) (ResumeV
 
 func (s *Server) ResetVM(ctx context.Context, r ResetVMRequestObject) (ResetVMResponseObject, error) {
 	return s.command(ctx, named(&vm.Resource, r.ID), "reset", nil)
+}
+
+func (s *Server) RebootVM(ctx context.Context, r RebootVMRequestObject) (RebootVMResponseObject, error) {
+	return s.command(ctx, named(&vm.Resource, r.ID), "reboot", nil)
 }
 
 func (s *Server) RevertVM(ctx context.Context, r RevertVMRequestObject) (RevertVMResponseObject, error) {
@@ -110,104 +105,6 @@ func checkName(name string) error {
 		return problem.Invalid(problem.Field{Field: "name", Detail: fmt.Sprintf("%q is a path of its own", name)})
 	}
 	return nil
-}
-
-// newVM fills in every default of a create, and says which node it is for.
-func (s *Server) newVM(ctx context.Context, b *openapi.VMCreate) (node string, data any, err error) {
-	if err := checkName(b.Name); err != nil {
-		return "", nil, err
-	}
-	spec := vm.Spec{
-		Name: b.Name, Backend: string(or(b.Backend, openapi.BackendQemu)), Description: or(b.Description, ""),
-		Tags: append([]string{}, b.Tags...), CPUs: or(b.CPUs, 1), MemoryMB: or(b.MemoryMB, 512),
-		CPUModel: or(b.CPUModel, "host-model"), Machine: string(or(b.Machine, openapi.MachineQ35)), Firmware: string(or(b.Firmware, openapi.FirmwareBios)),
-		Disks: []vm.Disk{}, Networks: []vm.NIC{}, Autostart: or(b.Autostart, false), OnDrift: "record",
-	}
-	if err := s.built(spec.Backend); err != nil { // backends are features by the same name
-		return "", nil, err
-	}
-	var fields []problem.Field
-	file := func(field string, path *string) *string {
-		if path == nil {
-			return nil
-		}
-		clean, err := s.imageFile(*path)
-		if err != nil {
-			fields = append(fields, problem.Field{Field: field, Detail: err.Error()})
-		}
-		return &clean
-	}
-	for i, d := range b.Disks {
-		spec.Disks = append(spec.Disks, vm.Disk{
-			Pool: or(d.Pool, "local"), SizeGB: d.SizeGB, Format: string(or(d.Format, openapi.DiskFormatQcow2)),
-			Image: file(fmt.Sprintf("disks[%d].image", i), d.Image), Bus: string(or(d.Bus, openapi.DiskBusVirtio)), BootOrder: d.BootOrder,
-		})
-	}
-	if b.Networks == nil {
-		b.Networks = []openapi.VMNICCreate{{}}
-	}
-	for _, n := range b.Networks {
-		spec.Networks = append(spec.Networks, vm.NIC{
-			Network: or(n.Network, "default"), Model: string(or(n.Model, openapi.NICModelVirtio)), MAC: n.MAC,
-		})
-	}
-	boot := or(b.Boot, openapi.VMBootCreate{})
-	spec.Boot = vm.Boot{
-		Kernel: file("boot.kernel", boot.Kernel), Initrd: file("boot.initrd", boot.Initrd), Cmdline: boot.Cmdline, ISO: file("boot.iso", boot.ISO),
-	}
-	if fields == nil {
-		fields = contradictions(spec)
-	}
-	create := vm.CreateData{Spec: spec, Start: or(b.Start, false)}
-	node = events.AnyNode
-	if b.Node != nil {
-		id, err := s.Node(ctx, *b.Node)
-		switch p := problem.From(err); {
-		case p != nil && p.Code == problem.NotFound:
-			fields = append(fields, problem.Field{Field: "node", Detail: "there is no such node"})
-		case err != nil:
-			return "", nil, err
-		}
-		create.Node, node = &id, id.String()
-	}
-	if fields != nil {
-		return "", nil, problem.Invalid(fields...)
-	}
-	return node, create, nil
-}
-
-// contradictions are values of a spec that are right one by one and of no use together.
-func contradictions(spec vm.Spec) (fields []problem.Field) {
-	wrong := func(field, detail string) { fields = append(fields, problem.Field{Field: field, Detail: detail}) }
-	if spec.Boot.Kernel == nil && spec.Boot.Initrd != nil {
-		wrong("boot.initrd", "needs boot.kernel")
-	}
-	if spec.Boot.Kernel == nil && spec.Boot.Cmdline != nil {
-		wrong("boot.cmdline", "needs boot.kernel")
-	}
-	repeats(spec.Disks, func(d vm.Disk) *int { return d.BootOrder }, func(i, first int) {
-		wrong(fmt.Sprintf("disks[%d].boot_order", i), fmt.Sprintf("is that of disks[%d]", first))
-	})
-	repeats(spec.Networks, func(n vm.NIC) *string { return n.MAC }, func(i, first int) {
-		wrong(fmt.Sprintf("networks[%d].mac", i), fmt.Sprintf("is that of networks[%d]", first))
-	})
-	return fields
-}
-
-// repeats finds the items whose value, where they have one, is that of an item before them.
-func repeats[T any, V comparable](items []T, value func(T) *V, found func(i, first int)) {
-	seen := map[V]int{}
-	for i, item := range items {
-		v := value(item)
-		if v == nil {
-			continue
-		}
-		if first, again := seen[*v]; again {
-			found(i, first)
-			continue
-		}
-		seen[*v] = i
-	}
 }
 
 var (

@@ -22,7 +22,8 @@ var (
 	ErrUnavailable   = errors.New("unavailable") // the daemon does not answer
 	ErrExhausted     = errors.New("exhausted")   // memory, disk or another resource of the node is used up
 	ErrPermission    = errors.New("permission denied")
-	ErrUnknown       = errors.New("outcome unknown") // a call timed out or broke off: look before acting again
+	ErrRefused       = errors.New("refused by the guest") // it was asked, and did not
+	ErrUnknown       = errors.New("outcome unknown")      // a call timed out or broke off: look before acting again
 )
 
 // State of a domain as the hypervisor reports it.
@@ -38,18 +39,33 @@ const (
 
 // Disk of a domain. Path exists on the node.
 type Disk struct {
+	// Index tells a domain's disks apart, for as long as it has them: what the guest calls the disk follows from it.
+	Index     int
 	Type      string // file or block
 	Path      string
 	Format    string // raw or qcow2
+	SizeBytes int64  // what the guest sees; 0: what the storage says
 	Bus       string // virtio, scsi, sata
 	BootOrder int    // 0: not booted from
+	Cache     string // default, none, writeback, writethrough, directsync, unsafe
+	Discard   string // unmap or ignore
+	Limits    Limits
+}
+
+// Limits of a disk's traffic a second; 0 sets none.
+type Limits struct {
+	ReadIOPS, WriteIOPS   int64
+	ReadBytes, WriteBytes int64
 }
 
 // NIC of a domain.
 type NIC struct {
-	Network string
-	Model   string
-	MAC     string // "" lets the driver derive one from the domain's id and the index, always the same
+	Network   string
+	Model     string
+	MAC       string // "" lets the driver derive one from the domain's id and the index, always the same
+	MTU       int    // bytes; 0: the network's
+	LinkDown  bool
+	BootOrder int // 0: not booted from
 }
 
 // Spec is a domain to define. Its id is the domain's UUID.
@@ -58,10 +74,13 @@ type Spec struct {
 	Name        string
 	Description string
 	CPUs        int
+	MaxCPUs     int   // up to which CPUs can be added while it runs; 0: CPUs
 	MemoryMB    int64 // MiB
 	CPUModel    string
 	Machine     string
-	Firmware    string
+	Firmware    string // bios or uefi
+	SecureBoot  bool
+	TPM         bool
 	Accelerator Accelerator
 	Disks       []Disk
 	NICs        []NIC
@@ -69,6 +88,11 @@ type Spec struct {
 	Initrd      string
 	Cmdline     string
 	ISO         string
+	Serial      bool // a serial console
+	VNC         bool // a screen, on a Unix socket of the node
+	VNCPassword string
+	Agent       bool // a channel for the guest agent
+	RNG         bool // random numbers of the host
 	Autostart   bool
 }
 
@@ -141,6 +165,20 @@ type Driver interface {
 	// Reset does to a running domain what its reset button would. Alone among the mutations it leaves nothing by which it
 	// would be recognised: repeated, it happens again. ErrConflict when it is off; ErrNotFound.
 	Reset(ctx context.Context, id uuid.UUID) error
+	// Reboot asks the guest to boot again and does not wait. Repeated, it is asked again. ErrConflict when it does not
+	// run; ErrNotFound.
+	Reboot(ctx context.Context, id uuid.UUID) error
+
+	// Configure gives a domain of ours the configuration that its next start has, whether it runs or not. What it has
+	// beyond a spec stays, and so do the addresses of the devices that stay. ErrNotFound; ErrInvalid when the hypervisor
+	// refuses.
+	Configure(ctx context.Context, spec Spec) error
+	// Adjust gives a running domain what it can have of a configuration at once: more CPUs, as much memory as its
+	// balloon leaves it, disks and NICs that came or went, links, limits and sizes of disks, another password for its
+	// screen. A domain that is off needs nothing. ErrNotFound; ErrInvalid when the hypervisor refuses; ErrRefused when
+	// the guest does not let go of a device.
+	Adjust(ctx context.Context, spec Spec) error
+
 	// SetAutostart says whether the domain starts with the hypervisor. ErrNotFound.
 	SetAutostart(ctx context.Context, id uuid.UUID, on bool) error
 	// SetDescription changes what the hypervisor's own tools show. ErrNotFound.

@@ -2,7 +2,6 @@ package vm
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 
@@ -38,11 +37,8 @@ type (
 	Resume struct{ events.Intent }
 	// Reset does what the machine's button does.
 	Reset struct{ events.Intent }
-	// Update changes what needs no restart.
-	Update struct {
-		events.Intent
-		vm.UpdateData
-	}
+	// Reboot asks the guest to boot again.
+	Reboot struct{ events.Intent }
 	// Delete accepts the end of the machine.
 	Delete struct {
 		events.Intent
@@ -56,6 +52,19 @@ type (
 type Host struct {
 	MaxCPUs  int
 	MemoryMB int64
+}
+
+// exceeded are the fields of a configuration that ask for more than a node has.
+func (h Host) exceeded(s vm.Spec) (fields []problem.Field) {
+	if s.CPUs > h.MaxCPUs {
+		fields = append(fields, problem.Field{Field: "cpus", Detail: fmt.Sprintf("is more than the %d that the hypervisor gives to one guest", h.MaxCPUs)})
+	} else if s.MaxCPUs > h.MaxCPUs {
+		fields = append(fields, problem.Field{Field: "max_cpus", Detail: fmt.Sprintf("is more than the %d that the hypervisor gives to one guest", h.MaxCPUs)})
+	}
+	if s.MemoryMB > h.MemoryMB {
+		fields = append(fields, problem.Field{Field: "memory_mb", Detail: fmt.Sprintf("is more than the %d MiB of the node", h.MemoryMB)})
+	}
+	return fields
 }
 
 // The facts.
@@ -115,8 +124,22 @@ func Decide(m Machine, c any) ([]any, error) {
 		return m.power(vm.StatePaused, "resumed", vm.ResumeRequested(c))
 	case Reset:
 		return m.power(vm.StateRunning, "reset", vm.ResetRequested(c))
+	case Reboot:
+		return m.power(vm.StateRunning, "rebooted", vm.RebootRequested(c))
 	case Update:
 		return m.update(c)
+	case AttachNIC:
+		return m.attachNIC(c)
+	case DetachNIC:
+		return m.detachNIC(c)
+	case AttachDisk:
+		return m.attachDisk(c)
+	case DetachDisk:
+		return m.detachDisk(c)
+	case ResizeDisk:
+		return m.resizeDisk(c)
+	case ChangeDisk:
+		return m.changeDisk(c)
 	case Delete:
 		return m.delete(c)
 	case Remove:
@@ -129,14 +152,7 @@ func (m Machine) create(c Create) ([]any, error) {
 	if m.Exists {
 		return nil, problem.New(problem.InvalidState, "the virtual machine exists already")
 	}
-	var fields []problem.Field
-	if c.Spec.CPUs > c.Host.MaxCPUs {
-		fields = append(fields, problem.Field{Field: "cpus", Detail: fmt.Sprintf("is more than the %d that the hypervisor gives to one guest", c.Host.MaxCPUs)})
-	}
-	if c.Spec.MemoryMB > c.Host.MemoryMB {
-		fields = append(fields, problem.Field{Field: "memory_mb", Detail: fmt.Sprintf("is more than the %d MiB of the node", c.Host.MemoryMB)})
-	}
-	if fields != nil {
+	if fields := append(c.Host.exceeded(c.Spec), vm.Contradictions(c.Spec)...); fields != nil {
 		return nil, problem.Invalid(fields...)
 	}
 	return []any{vm.CreateRequested{Spec: c.Spec, Node: c.Node, Operation: c.Operation}}, nil
@@ -189,36 +205,10 @@ func (m Machine) yields() bool {
 		return false
 	}
 	switch m.Intent.Type {
-	case "vm.start", "vm.stop", "vm.shutdown", "vm.pause", "vm.resume", "vm.reset":
+	case "vm.start", "vm.stop", "vm.shutdown", "vm.pause", "vm.resume", "vm.reset", "vm.reboot":
 		return true
 	}
 	return false
-}
-
-func (m Machine) update(c Update) ([]any, error) {
-	if p := m.busy(); p != nil {
-		return nil, p
-	}
-	if m.State == vm.StateError {
-		return nil, problem.New(problem.InvalidState, "the hypervisor has lost the virtual machine; it can only be deleted")
-	}
-	u := c.UpdateData
-	if u.Description != nil && *u.Description == m.Spec.Description {
-		u.Description = nil
-	}
-	if u.Tags != nil && slices.Equal(*u.Tags, m.Spec.Tags) {
-		u.Tags = nil
-	}
-	if u.Autostart != nil && *u.Autostart == m.Spec.Autostart {
-		u.Autostart = nil
-	}
-	switch {
-	case u == (vm.UpdateData{}):
-		return nil, nil
-	case u.Description == nil && u.Autostart == nil:
-		return []any{vm.Updated{UpdateData: u}}, nil // tags are ours alone
-	}
-	return []any{vm.UpdateRequested{Intent: c.Intent, UpdateData: u}}, nil
 }
 
 func (m Machine) delete(c Delete) ([]any, error) {
@@ -244,16 +234,22 @@ func (m Machine) fact(c any) []any {
 	case Defined:
 		return []any{vm.Created{NativeID: c.NativeID, Accelerator: c.Accelerator}}
 	case Settled:
+		if Changes(m.Intent.Type) {
+			return []any{vm.Updated{Change: m.Update}}
+		}
 		switch m.Intent.Type {
 		case "vm.remove":
 			return []any{vm.Removed{}}
-		case "vm.update":
-			return []any{vm.Updated{UpdateData: m.Update}}
 		case "vm.reset":
 			return []any{vm.Reset{}}
+		case "vm.reboot":
+			return []any{vm.Rebooted{}}
 		}
 		return []any{m.seen(c.State, "")}
 	case Failed:
+		if Changes(m.Intent.Type) {
+			return []any{vm.UpdateFailed{Problem: c.Problem}}
+		}
 		switch m.Intent.Type {
 		case "vm.define":
 			return []any{vm.DefineFailed{Problem: c.Problem}}
@@ -267,8 +263,8 @@ func (m Machine) fact(c any) []any {
 			return []any{vm.ResumeFailed{Problem: c.Problem, State: c.State}}
 		case "vm.reset":
 			return []any{vm.ResetFailed{Problem: c.Problem, State: c.State}}
-		case "vm.update":
-			return []any{vm.UpdateFailed{Problem: c.Problem}}
+		case "vm.reboot":
+			return []any{vm.RebootFailed{Problem: c.Problem, State: c.State}}
 		case "vm.remove":
 			return []any{vm.RemoveFailed{Problem: c.Problem, State: c.State}}
 		}
@@ -317,6 +313,8 @@ func (m Machine) processEnded(c ProcessEnded) []any {
 	switch {
 	case m.State == vm.StateCreating:
 		return []any{vm.CreateFailed{Problem: c.Problem}}
+	case m.State != vm.StateDeleting:
+		return []any{vm.DiskChangeEnded{Problem: c.Problem}}
 	case c.Problem == nil:
 		return []any{vm.Deleted{}}
 	case !m.Defined:

@@ -28,7 +28,11 @@ func intent(kind string, op uuid.UUID) events.Intent {
 func create(op uuid.UUID) vm.Create {
 	return vm.Create{
 		Intent: intent("vm.create", op), Node: node, Host: vm.Host{MaxCPUs: 4, MemoryMB: 1024},
-		Spec: wire.Spec{Name: "web-1", CPUs: 1, MemoryMB: 128},
+		Spec: wire.Spec{
+			Name: "web-1", Tags: []string{}, CPUs: 1, MaxCPUs: 2, MemoryMB: 128, Machine: "q35", Firmware: "bios", VNC: wire.VNC{Enabled: true},
+			Disks:    []wire.Disk{{Name: "disk0", SizeGB: 1, Bus: "virtio", VolumeID: opA}},
+			Networks: []wire.NIC{{Name: "nic0", Network: "default", MAC: new("52:54:00:00:00:01"), Link: "up"}},
+		},
 	}
 }
 
@@ -50,7 +54,7 @@ func given(t *testing.T, cs ...any) vm.Machine {
 
 var defined = []any{
 	create(opA),
-	vm.Define{Intent: intent("vm.define", opA)},
+	vm.Define{Intent: intent("vm.define", opA), Sources: []wire.Source{{Type: "file", Path: "/0", Format: "raw"}}},
 	vm.Defined{NativeID: "web-1", Accelerator: "tcg"},
 	vm.ProcessEnded{Operation: opA},
 }
@@ -154,55 +158,6 @@ func TestDeleteEnds(t *testing.T) {
 		m := given(t, with(deleting, vm.Failed{Problem: failed, State: wire.StateStopped}, vm.ProcessEnded{Operation: opB, Problem: failed})...)
 		if m.Ended || m.State != wire.StateStopped || !m.Defined {
 			t.Fatalf("got %+v", m)
-		}
-	})
-}
-
-func TestUpdate(t *testing.T) {
-	in := intent("vm.update", opB)
-	tags, same := wire.UpdateData{Tags: &[]string{"a"}}, wire.UpdateData{Description: new(""), Tags: &[]string{}, Autostart: new(false)}
-	effect := wire.UpdateData{Description: new("front"), Autostart: new(true)}
-	vanished := with(started, vm.Observed{Node: node, Gone: true})
-	for _, c := range []struct {
-		name  string
-		given []any
-		when  wire.UpdateData
-		then  []any
-		code  problem.Code
-	}{
-		{name: "nothing", given: defined},
-		{name: "to what it is", given: defined, when: same},
-		{name: "tags need no effect", given: defined, when: tags, then: []any{wire.Updated{UpdateData: tags}}},
-		{name: "what the hypervisor keeps needs one", given: started, when: effect, then: []any{wire.UpdateRequested{Intent: in, UpdateData: effect}}},
-		{
-			name: "only what differs is asked for", given: defined, when: wire.UpdateData{Description: new(""), Tags: tags.Tags, Autostart: new(true)},
-			then: []any{wire.UpdateRequested{Intent: in, UpdateData: wire.UpdateData{Tags: tags.Tags, Autostart: new(true)}}},
-		},
-		{name: "of a missing one", when: tags, code: problem.NotFound},
-		{name: "of one that is created", given: []any{create(opA)}, when: tags, code: problem.InvalidState},
-		{name: "of one that has vanished", given: vanished, when: tags, code: problem.InvalidState},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			evs, err := vm.Decide(given(t, c.given...), vm.Update{Intent: in, UpdateData: c.when})
-			if p := problem.From(err); (err != nil) != (c.code != "") || p != nil && p.Code != c.code {
-				t.Fatalf("got %v, want code %q", err, c.code)
-			}
-			if !reflect.DeepEqual(evs, c.then) {
-				t.Errorf("got %+v, want %+v", evs, c.then)
-			}
-		})
-	}
-	asked := with(started, vm.Update{Intent: in, UpdateData: effect})
-	t.Run("holds when the effect has come about", func(t *testing.T) {
-		m := given(t, with(asked, vm.Settled{})...)
-		if m.Spec.Description != "front" || !m.Spec.Autostart || m.State != wire.StateRunning || m.Intent != nil {
-			t.Errorf("got %+v", m)
-		}
-	})
-	t.Run("is as before when it has not", func(t *testing.T) {
-		m := given(t, with(asked, vm.Failed{Problem: problem.New(problem.EffectFailed, "no"), State: wire.StateRunning})...)
-		if m.Spec.Description != "" || m.Spec.Autostart || m.State != wire.StateRunning || m.Intent != nil {
-			t.Errorf("got %+v", m)
 		}
 	})
 }

@@ -57,7 +57,7 @@ func TestAnyOrder(t *testing.T) {
 			in := func(kind string) events.Intent {
 				return events.Intent{Type: kind, Command: events.DerivedID(op, kind), Operation: op}
 			}
-			switch rapid.IntRange(0, 15).Draw(t, "what") {
+			switch rapid.IntRange(0, 21).Draw(t, "what") {
 			case 0:
 				c := create(op)
 				c.Intent = in("vm.create")
@@ -65,14 +65,18 @@ func TestAnyOrder(t *testing.T) {
 			case 1: // a step is only ever sent by the process that is under way
 				if m.State == wire.StateCreating && m.Process != uuid.Nil && m.Intent == nil {
 					op = m.Process
-					step(vm.Define{Intent: in("vm.define")})
+					step(vm.Define{Intent: in("vm.define"), Sources: []wire.Source{{Path: "/0"}}})
 				}
 			case 2:
 				step(vm.Start{Intent: in("vm.start")})
 			case 3:
 				step(vm.Stop{Intent: in("vm.stop"), StopData: wire.StopData{Force: force}})
 			case 4:
-				step(vm.Update{Intent: in("vm.update"), UpdateData: wire.UpdateData{
+				step(vm.Update{Intent: in("vm.update"), Host: vm.Host{MaxCPUs: 4, MemoryMB: 1024}, UpdateData: wire.UpdateData{
+					CPUs:        rapid.Ptr(rapid.IntRange(1, 5), true).Draw(t, "cpus"),
+					MemoryMB:    rapid.Ptr(rapid.Int64Range(64, 1100), true).Draw(t, "memory"),
+					Firmware:    rapid.Ptr(rapid.SampledFrom([]string{"bios", "uefi"}), true).Draw(t, "firmware"),
+					Networks:    []wire.NICUpdate{{Name: "nic0", Link: rapid.Ptr(rapid.SampledFrom([]string{"up", "down"}), true).Draw(t, "link")}},
 					Description: rapid.Ptr(rapid.SampledFrom([]string{"", "a", "b"}), true).Draw(t, "description"),
 					Tags:        rapid.Ptr(rapid.SampledFrom([][]string{{}, {"a"}, {"a", "b"}}), true).Draw(t, "tags"),
 					Autostart:   rapid.Ptr(rapid.Bool(), true).Draw(t, "autostart"),
@@ -108,6 +112,25 @@ func TestAnyOrder(t *testing.T) {
 				step(vm.Resume{Intent: in("vm.resume")})
 			case 15:
 				step(vm.Reset{Intent: in("vm.reset")})
+			case 16:
+				step(vm.Reboot{Intent: in("vm.reboot")})
+			case 17:
+				step(vm.AttachNIC{Intent: in("vm.attach_network"), AttachNICData: wire.AttachNICData{NIC: wire.NIC{Network: "default", Link: "up"}}})
+			case 18:
+				step(vm.DetachNIC{Intent: in("vm.detach_network"), DetachNICData: wire.DetachNICData{Name: device(t, "nic")}})
+			case 19:
+				step(vm.AttachDisk{Intent: in("vm.attach_disk"), AttachDiskData: wire.AttachDiskData{Disk: wire.Disk{SizeGB: 1, Bus: "virtio"}}})
+			case 20:
+				if force {
+					step(vm.DetachDisk{Intent: in("vm.detach_disk"), DetachDiskData: wire.DetachDiskData{Name: device(t, "disk")}})
+				} else {
+					step(vm.ResizeDisk{Intent: in("vm.resize_disk"), ResizeDiskData: wire.ResizeDiskData{Name: device(t, "disk"), SizeGB: rapid.Int64Range(1, 4).Draw(t, "size")}})
+				}
+			case 21:
+				if m.State != wire.StateCreating && m.State != wire.StateDeleting && m.Process != uuid.Nil && m.Intent == nil {
+					op = m.Process
+					step(vm.ChangeDisk{Intent: in("vm.change_disk"), Source: &wire.Source{Path: "/" + op.String()}})
+				}
 			}
 		}
 		again := vm.Decider.Initial()
@@ -122,6 +145,11 @@ func TestAnyOrder(t *testing.T) {
 			t.Fatalf("replay differs:\n%+v\n%+v", again, m)
 		}
 	})
+}
+
+// device names one that may be there.
+func device(t *rapid.T, prefix string) string {
+	return prefix + rapid.SampledFrom([]string{"0", "1", "2"}).Draw(t, "device")
 }
 
 // world is what others see of a machine: the view, and whether its name is taken.
@@ -158,7 +186,8 @@ func (w *world) see(e events.Event, m vm.Machine) {
 		w.t.Fatal(err)
 	}
 	if v.State != m.State || deleted != m.Ended || v.NativeID != nil && *v.NativeID != m.NativeID || v.Node != m.Node ||
-		v.Name != m.Spec.Name || v.Description != m.Spec.Description || !slices.Equal(v.Tags, m.Spec.Tags) || v.Autostart != m.Spec.Autostart {
+		v.Name != m.Spec.Name || v.Description != m.Spec.Description || !slices.Equal(v.Tags, m.Spec.Tags) || v.Autostart != m.Spec.Autostart ||
+		!same(w.t, shown(v), m.Spec) || len(v.Pending) != len(m.Pending) {
 		w.t.Fatalf("after %s the view is %s (deleted %t), the machine %+v", e.Type, next, deleted, m)
 	}
 	if held := w.held[eventstore.Name{Scope: wire.NameScope, Value: m.Spec.Name}]; held == m.Ended || len(w.held) > 1 {
@@ -166,8 +195,26 @@ func (w *world) see(e events.Event, m vm.Machine) {
 	}
 }
 
+// shown is the configuration that a view shows, as far as commands of this test change it.
+func shown(v wire.View) wire.Spec {
+	return wire.Spec{CPUs: v.CPUs, MaxCPUs: v.MaxCPUs, MemoryMB: v.MemoryMB, Firmware: v.Firmware, Disks: v.Disks, Networks: v.Networks}
+}
+
+func same(t *rapid.T, a, b wire.Spec) bool {
+	b = wire.Spec{CPUs: b.CPUs, MaxCPUs: b.MaxCPUs, MemoryMB: b.MemoryMB, Firmware: b.Firmware, Disks: b.Disks, Networks: b.Networks}
+	d, err := wire.Diff(a, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d == nil
+}
+
 func check(t *rapid.T, before vm.Machine, c any, m vm.Machine) {
 	switch {
+	case m.Defined && m.Intent == nil && len(m.Sources) != len(m.Spec.Disks):
+		t.Fatalf("%T: %d sources for %d disks", c, len(m.Sources), len(m.Spec.Disks))
+	case m.State == wire.StateStopped && len(m.Pending) > 0:
+		t.Fatalf("%T: stopped, and pending are %v", c, m.Pending)
 	case m.Ended && (m.Intent != nil || m.Process != uuid.Nil):
 		t.Fatalf("%T: ended with something under way: %+v", c, m)
 	case m.Intent != nil && !m.Exists:

@@ -20,7 +20,11 @@ type Machine struct {
 	Accelerator string
 	State       vm.State
 	Defined     bool
-	Sources     []vm.Source
+	// Pending are the fields of Spec that the guest takes at its next start.
+	Pending vm.Fields
+	// BootMemoryMB is what the guest was started with, which its balloon cannot exceed.
+	BootMemoryMB int64
+	Sources      []vm.Source // of Spec.Disks, one each
 	// Process is the create or delete that is under way.
 	Process uuid.UUID
 	// Intent is the effect that is under way, with what it needs.
@@ -28,7 +32,8 @@ type Machine struct {
 	Before   vm.State // the state to go back to when the intent comes to nothing
 	Force    bool     // of a stop
 	TimeoutS int      // of a stop
-	Update   vm.UpdateData
+	Update   vm.Change
+	Disk     vm.DiskChangeRequested // the process is about
 	Delete   vm.DeleteRequested
 }
 
@@ -64,7 +69,12 @@ func Evolve(m Machine, event any) Machine {
 			m.State = s
 		}
 	}
-	settle := func(s vm.State) { m.Intent, m.State = nil, s }
+	settle := func(s vm.State) {
+		if s == vm.StateStopped {
+			m = m.restarted() // nothing runs that it would differ from
+		}
+		m.Intent, m.State = nil, s
+	}
 	switch ev := event.(type) {
 	case vm.CreateRequested:
 		m.Exists, m.Spec, m.Node, m.Process, m.State = true, ev.Spec, ev.Node, ev.Operation, vm.StateCreating
@@ -82,6 +92,7 @@ func Evolve(m Machine, event any) Machine {
 	case vm.StartRequested:
 		begin(ev.Intent, vm.StateStarting)
 	case vm.Started:
+		m = m.restarted()
 		settle(vm.StateRunning)
 	case vm.StartFailed:
 		settle(ev.State)
@@ -100,7 +111,7 @@ func Evolve(m Machine, event any) Machine {
 		settle(ev.State)
 	case vm.ResumeRequested:
 		begin(ev.Intent, "")
-	case vm.Resumed, vm.Reset:
+	case vm.Resumed, vm.Reset, vm.Rebooted:
 		settle(vm.StateRunning)
 	case vm.ResumeFailed:
 		settle(ev.State)
@@ -108,17 +119,25 @@ func Evolve(m Machine, event any) Machine {
 		begin(ev.Intent, "")
 	case vm.ResetFailed:
 		settle(ev.State)
+	case vm.RebootRequested:
+		begin(ev.Intent, "")
+	case vm.RebootFailed:
+		settle(ev.State)
 	case vm.Lost:
 		m.Defined = false
 		settle(vm.StateError)
 	case vm.UpdateRequested:
-		m.Update = ev.UpdateData
+		m.Update = ev.Change
 		begin(ev.Intent, "")
 	case vm.Updated:
-		m.Spec = updated(m.Spec, ev.UpdateData)
+		m = m.changed(ev.Change)
 		m.Intent = nil
 	case vm.UpdateFailed:
 		m.Intent = nil
+	case vm.DiskChangeRequested:
+		m.Process, m.Disk = ev.Operation, ev
+	case vm.DiskChangeEnded:
+		m.Process = uuid.Nil
 	case vm.DeleteRequested:
 		m.Process, m.Delete, m.Before, m.State = ev.Operation, ev, m.State, vm.StateDeleting
 		m.Intent = nil
@@ -137,17 +156,23 @@ func Evolve(m Machine, event any) Machine {
 	return m
 }
 
-func updated(s vm.Spec, u vm.UpdateData) vm.Spec {
-	if u.Description != nil {
-		s.Description = *u.Description
+// changed is the machine with a change of its configuration.
+func (m Machine) changed(c vm.Change) Machine {
+	if next, err := vm.Overlay(m.Spec, c.Changed); err == nil { // recorded by Decide, from a Spec
+		m.Spec = next
 	}
-	if u.Tags != nil {
-		s.Tags = *u.Tags
+	m.Pending = c.Pending
+	if c.Sources != nil {
+		m.Sources = *c.Sources
 	}
-	if u.Autostart != nil {
-		s.Autostart = *u.Autostart
-	}
-	return s
+	return m
+}
+
+// restarted is the machine whose guest takes what was pending.
+func (m Machine) restarted() Machine {
+	m = m.changed(vm.Change{Changed: m.Pending})
+	m.BootMemoryMB = m.Spec.MemoryMB
+	return m
 }
 
 // busy names what is under way, nil if nothing is.

@@ -95,6 +95,9 @@ type Backend interface {
 	// started with; ErrAlreadyExists when they differ. ErrInvalid when the spec is none or the image is larger than the
 	// volume; ErrNotFound when there is no such image; ErrExhausted when the space does not suffice.
 	Create(ctx context.Context, spec Spec) (Volume, error)
+	// Resize makes a volume as large as a number of bytes, a positive multiple of 512; one that is as large or larger
+	// is success. What is new reads as zeros. ErrNotFound; ErrInvalid; ErrExhausted when the space does not suffice.
+	Resize(ctx context.Context, id uuid.UUID, sizeBytes int64) error
 	// Delete removes a volume and what a broken-off Create left of it. One that does not exist is success.
 	Delete(ctx context.Context, id uuid.UUID) error
 

@@ -33,6 +33,11 @@ type (
 		// Ended is an owner that was looked up and found to be no more, "" for none.
 		Ended events.Stream
 	}
+	// Resize makes a volume larger, which only its owner may ask for.
+	Resize struct {
+		events.Intent
+		wire.ResizeData
+	}
 	// Release lets an owner leave its volume behind.
 	Release struct{ wire.DeleteData }
 )
@@ -43,6 +48,8 @@ type (
 	Made struct{ wire.Created }
 	// Removed: it is not there any more.
 	Removed struct{}
+	// Grown: it has the size that was asked for.
+	Grown struct{}
 	// Failed: the effect of the intent came to nothing.
 	Failed struct{ Problem *problem.Problem }
 )
@@ -85,7 +92,9 @@ func Decide(v Volume, c any) ([]any, error) {
 		return v.delete(c)
 	case Release:
 		return v.release(c)
-	case Made, Removed, Failed:
+	case Resize:
+		return v.resize(c)
+	case Made, Removed, Grown, Failed:
 		return v.fact(c), nil
 	}
 	return nil, fmt.Errorf("no such command: %T", c)
@@ -112,6 +121,23 @@ func (v Volume) delete(c Delete) ([]any, error) {
 		return nil, p
 	}
 	return []any{wire.DeleteRequested{Intent: c.Intent}}, nil
+}
+
+func (v Volume) resize(c Resize) ([]any, error) {
+	if p := v.busy(); p != nil {
+		return nil, p
+	}
+	switch {
+	case v.Phase != Available:
+		return nil, problem.New(problem.NotFound, "there is no such volume")
+	case v.Owner != c.Owner:
+		return nil, problem.New(problem.InUse, "the volume belongs to %s", v.Owner)
+	case c.SizeGB > maxSizeGB:
+		return nil, problem.Invalid(problem.Field{Field: "size_gb", Detail: fmt.Sprintf("must be 1 to %d", maxSizeGB)})
+	case c.SizeGB <= v.SizeGB:
+		return nil, nil // a volume only grows, and a process may repeat its steps
+	}
+	return []any{wire.ResizeRequested{Intent: c.Intent, SizeGB: c.SizeGB}}, nil
 }
 
 func (v Volume) release(c Release) ([]any, error) {
@@ -149,6 +175,10 @@ func (v Volume) fact(c any) []any {
 		if v.Phase == Creating {
 			return []any{c.Created}
 		}
+	case Grown:
+		if v.Phase == Growing {
+			return []any{wire.Resized{SizeGB: v.WantGB}}
+		}
 	case Removed:
 		if v.Phase == Deleting {
 			return []any{wire.Deleted{}}
@@ -157,6 +187,8 @@ func (v Volume) fact(c any) []any {
 		switch v.Phase {
 		case Creating:
 			return []any{wire.CreateFailed{Problem: c.Problem}}
+		case Growing:
+			return []any{wire.ResizeFailed{Problem: c.Problem}}
 		case Deleting:
 			return []any{wire.DeleteFailed{Problem: c.Problem}}
 		}

@@ -50,6 +50,10 @@ func orphaned(op uuid.UUID, ended events.Stream) volume.Delete {
 	return d
 }
 
+func resize(owner events.Stream, size int64) volume.Resize {
+	return volume.Resize{Intent: intent("volume.resize", opB), ResizeData: wire.ResizeData{Owner: owner, SizeGB: size}}
+}
+
 func release(owner events.Stream) volume.Release {
 	return volume.Release{DeleteData: wire.DeleteData{Owner: owner}}
 }
@@ -122,6 +126,16 @@ func TestDecide(t *testing.T) {
 		{name: "delete again after it failed", given: with(deleting, failed), when: del(opB, vm1), then: []any{wire.DeleteRequested{Intent: intent("volume.delete", opB)}}},
 		{name: "failed though nothing is under way is no news", given: free, when: failed},
 
+		{name: "resize", given: owned, when: resize(vm1, 2), then: []any{wire.ResizeRequested{Intent: intent("volume.resize", opB), SizeGB: 2}}},
+		{name: "resize to what it has", given: owned, when: resize(vm1, 1)},
+		{name: "resize by another owner", given: owned, when: resize(vm2, 2), code: problem.InUse},
+		{name: "resize beyond all", given: owned, when: resize(vm1, 1<<20), code: problem.InvalidValue},
+		{name: "resize of none", when: resize(vm1, 2), code: problem.NotFound},
+		{name: "resize while it is deleted", given: deleting, when: resize(vm1, 2), code: problem.InvalidState, names: opA},
+		{name: "grown", given: with(owned, resize(vm1, 2)), when: volume.Grown{}, then: []any{wire.Resized{SizeGB: 2}}},
+		{name: "grown though nobody asked is no news", given: owned, when: volume.Grown{}},
+		{name: "the resize failed", given: with(owned, resize(vm1, 2)), when: failed, then: []any{wire.ResizeFailed(failed)}},
+		{name: "delete after a resize", given: with(owned, resize(vm1, 2), volume.Grown{}), when: del(opB, vm1), then: []any{wire.DeleteRequested{Intent: intent("volume.delete", opB)}}},
 		{name: "release", given: owned, when: release(vm1), then: []any{wire.Released{}}},
 		{name: "release twice is no news", given: with(owned, release(vm1)), when: release(vm1)},
 		{name: "release by another", given: owned, when: release(vm2), code: problem.InUse},

@@ -18,20 +18,22 @@ const (
 	Absent Phase = iota
 	Creating
 	Available
+	Growing
 	Deleting
 	Ended
 )
 
 func (p Phase) String() string {
-	return [...]string{"absent", "creating", "available", "deleting", "ended"}[p]
+	return [...]string{"absent", "creating", "available", "growing", "deleting", "ended"}[p]
 }
 
 // Volume is the private state of a volume.
 type Volume struct {
 	Phase Phase
 	wire.CreateData
-	Node uuid.UUID
-	Made bool // it has been in the storage
+	Node   uuid.UUID
+	Made   bool  // it has been in the storage
+	WantGB int64 // of one that grows, in GiB
 	// Intent is the effect under way.
 	Intent *events.Intent
 }
@@ -65,6 +67,13 @@ func Evolve(v Volume, event any) Volume {
 		v = Volume{Phase: Creating, CreateData: ev.CreateData, Node: ev.Node, Intent: &ev.Intent}
 	case wire.Created:
 		v.Made = true
+		settle(Available)
+	case wire.ResizeRequested:
+		v.Phase, v.Intent, v.WantGB = Growing, &ev.Intent, ev.SizeGB
+	case wire.Resized:
+		v.SizeGB = ev.SizeGB
+		settle(Available)
+	case wire.ResizeFailed:
 		settle(Available)
 	case wire.DeleteRequested:
 		v.Phase, v.Intent = Deleting, &ev.Intent

@@ -300,7 +300,7 @@ func TestUsage(t *testing.T) {
 		"doctor --listen nowhere":                "address with a port",
 		"doctor x":                               "takes no arguments",
 		"vm list -o xml":                         "xml",
-		"vm update t1":                           "--tag",
+		"vm update t1":                           "flag",
 		"vm update t1 --tag a --no-tags":         "exclude",
 		"vm revert t1":                           "--to",
 		"vm create t1 --disk size=3":             "size",

@@ -136,11 +136,14 @@ func ref[T any](v T) *T { return &v }
 func aVM(name string, state vm.State) vm.View {
 	return vm.View{
 		Common:  events.Common{ID: vmID, Name: name, Version: 3, CreatedAt: noon, UpdatedAt: noon},
-		Backend: "qemu", Node: nodeID, Description: "front", Tags: []string{"web", "prod"}, CPUs: 2, MemoryMB: 1024,
-		CPUModel: "host-model", Machine: "q35", Firmware: "bios",
-		Disks:    []vm.Disk{{Pool: "local", SizeGB: 10, Format: "qcow2", Bus: "virtio", BootOrder: ref(1)}, {Pool: "local", SizeGB: 5, Format: "raw", Bus: "scsi"}},
-		Networks: []vm.NIC{{Network: "default", Model: "virtio"}}, OnDrift: "record", Accelerator: ref("tcg"),
-		Pending: map[string]any{}, State: state, NativeID: ref(vmID.String()), ObservedAt: &noon,
+		Backend: "qemu", Node: nodeID, Description: "front", Tags: []string{"web", "prod"}, CPUs: 2, MaxCPUs: 4, MemoryMB: 1024,
+		CPUModel: "host-model", Machine: "q35", Firmware: "bios", Serial: true, RNG: true,
+		Disks: []vm.Disk{
+			{Name: "disk0", Pool: "local", SizeGB: 10, Format: "qcow2", Bus: "virtio", BootOrder: ref(1), Cache: "default", Discard: "unmap"},
+			{Name: "disk1", Pool: "local", SizeGB: 5, Format: "raw", Bus: "scsi", Cache: "default", Discard: "unmap"},
+		},
+		Networks: []vm.NIC{{Name: "nic0", Network: "default", Model: "virtio", Link: "up"}}, OnDrift: "record", Accelerator: ref("tcg"),
+		Pending: vm.Fields{}, State: state, NativeID: ref(vmID.String()), ObservedAt: &noon,
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 func (a *app) vm() *cobra.Command {
 	return group("vm", "Virtual machines",
 		a.vmList(), a.vmShow(), a.vmCreate(), a.vmStart(), a.vmStop(), a.vmShutdown(), a.vmPause(), a.vmResume(),
-		a.vmReset(), a.vmUpdate(), a.vmDelete(),
+		a.vmReboot(), a.vmReset(), a.vmUpdate(), a.vmDelete(), a.vmDisk(), a.vmNIC(),
 		a.history("history VM", "What happened to a virtual machine",
 			func(ctx context.Context, s *session, args []string, size *int, cursor *string) (openapi.History, error) {
 				return client.Decode[openapi.History](s.ListVMHistory(ctx, args[0], &openapi.ListVMHistoryParams{Limit: size, Cursor: cursor}))
@@ -85,37 +85,6 @@ func (a *app) vmShow() *cobra.Command {
 		return printOne(s, v.Name, v)
 	})
 	cmd.Flags().StringVar(&at, "at", "", "as it was: a time (RFC 3339) or a position")
-	return cmd
-}
-
-func (a *app) vmUpdate() *cobra.Command {
-	var c *change
-	var description string
-	var tags []string
-	var noTags, autostart bool
-	cmd := a.leaf("update VM", "Change what is given", func(ctx context.Context, s *session, args []string) error {
-		update := openapi.VMUpdate{
-			Description: given(s.cmd, "description", description), Autostart: given(s.cmd, "autostart", autostart), Tags: tags,
-		}
-		if noTags && tags != nil {
-			return &usageError{s.cmd, "--tag and --no-tags exclude one another"}
-		}
-		if noTags {
-			update.Tags = []string{}
-		}
-		if update.Description == nil && update.Autostart == nil && update.Tags == nil {
-			return &usageError{s.cmd, "give --description, --tag, --no-tags or --autostart"}
-		}
-		params := &openapi.UpdateVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()}
-		resp, err := s.UpdateVM(ctx, args[0], params, update)
-		return s.finish(ctx, args[0], resp, err)
-	})
-	c = a.changing(cmd)
-	c.conditional(cmd)
-	cmd.Flags().StringVar(&description, "description", "", "what it is for")
-	cmd.Flags().StringArrayVar(&tags, "tag", nil, "a tag in place of those it has; may be repeated")
-	cmd.Flags().BoolVar(&noTags, "no-tags", false, "take all tags away")
-	cmd.Flags().BoolVar(&autostart, "autostart", false, "start it with its node")
 	return cmd
 }
 

@@ -23,12 +23,10 @@ const largestSpec = 1 << 20
 
 // vmSpec is what the flags of vm create say.
 type vmSpec struct {
-	file, backend, node, description, cpuModel, machine, firmware string
-	kernel, initrd, cmdline, iso                                  string
-	tags, disks, networks                                         []string
-	cpus                                                          int
-	memory                                                        int64
-	noNetwork, autostart, start                                   bool
+	vmHardware
+	file, backend, node, description string
+	tags, disks, networks            []string
+	noNetwork, start                 bool
 }
 
 func (a *app) vmCreate() *cobra.Command {
@@ -53,19 +51,10 @@ func (a *app) vmCreate() *cobra.Command {
 	f.StringVar(&spec.node, "node", "", "id or name; the server chooses otherwise")
 	f.StringVar(&spec.description, "description", "", "what it is for")
 	f.StringArrayVar(&spec.tags, "tag", nil, "a tag; may be repeated")
-	f.IntVar(&spec.cpus, "cpus", 1, "virtual CPUs")
-	f.Int64Var(&spec.memory, "memory-mb", 512, "memory in MiB")
-	f.StringVar(&spec.cpuModel, "cpu-model", "", "CPU model")
-	f.StringVar(&spec.machine, "machine", "", "q35 or pc")
-	f.StringVar(&spec.firmware, "firmware", "", "bios or uefi")
-	f.StringArrayVar(&spec.disks, "disk", nil, "size in GiB, or pool=,size_gb=,format=,image=,bus=,boot_order=; may be repeated")
-	f.StringArrayVar(&spec.networks, "network", nil, "name, or network=,model=,mac=; may be repeated")
+	spec.flags(f)
+	f.StringArrayVar(&spec.disks, "disk", nil, "size in GiB, or pool=,size_gb=,format=,image=,bus=,boot_order=,cache=,discard=; may be repeated")
+	f.StringArrayVar(&spec.networks, "network", nil, "name, or network=,model=,mac=,mtu=,link=,boot_order=; may be repeated")
 	f.BoolVar(&spec.noNetwork, "no-network", false, "no network interface")
-	f.StringVar(&spec.kernel, "kernel", "", "kernel to boot, a path on the node")
-	f.StringVar(&spec.initrd, "initrd", "", "its initrd")
-	f.StringVar(&spec.cmdline, "cmdline", "", "its command line")
-	f.StringVar(&spec.iso, "iso", "", "ISO image, a path on the node")
-	f.BoolVar(&spec.autostart, "autostart", false, "start it with its node")
 	f.BoolVar(&spec.start, "start", false, "start it when it is made")
 	return cmd
 }
@@ -83,26 +72,36 @@ func (v *vmSpec) body(cmd *cobra.Command, name string) (openapi.VMCreate, error)
 	over(&body.Node, given(cmd, "node", v.node))
 	over(&body.Description, given(cmd, "description", v.description))
 	over(&body.CPUs, given(cmd, "cpus", v.cpus))
+	over(&body.MaxCPUs, given(cmd, "max-cpus", v.maxCPUs))
 	over(&body.MemoryMB, given(cmd, "memory-mb", v.memory))
 	over(&body.CPUModel, given(cmd, "cpu-model", v.cpuModel))
 	over(&body.Machine, given(cmd, "machine", openapi.Machine(v.machine)))
 	over(&body.Firmware, given(cmd, "firmware", openapi.Firmware(v.firmware)))
+	over(&body.SecureBoot, given(cmd, "secure-boot", v.secureBoot))
+	over(&body.TPM, given(cmd, "tpm", v.tpm))
+	over(&body.Serial, given(cmd, "serial", v.serial))
+	over(&body.Agent, given(cmd, "agent", v.agent))
+	over(&body.RNG, given(cmd, "rng", v.rng))
 	over(&body.Autostart, given(cmd, "autostart", v.autostart))
+	over(&body.OnDrift, given(cmd, "on-drift", openapi.OnDrift(v.onDrift)))
+	enabled, password, err := v.screen(cmd)
+	if err != nil {
+		return body, err
+	}
+	if enabled != nil || password != nil {
+		screen := openapi.VMVNCCreate{}
+		if body.VNC != nil {
+			screen = *body.VNC
+		}
+		over(&screen.Enabled, enabled)
+		over(&screen.Password, password)
+		body.VNC = &screen
+	}
 	over(&body.Start, given(cmd, "start", v.start))
 	if v.tags != nil {
 		body.Tags = v.tags
 	}
-	boot := openapi.VMBootCreate{}
-	if body.Boot != nil {
-		boot = *body.Boot
-	}
-	over(&boot.Kernel, given(cmd, "kernel", v.kernel))
-	over(&boot.Initrd, given(cmd, "initrd", v.initrd))
-	over(&boot.Cmdline, given(cmd, "cmdline", v.cmdline))
-	over(&boot.ISO, given(cmd, "iso", v.iso))
-	if boot != (openapi.VMBootCreate{}) {
-		body.Boot = &boot
-	}
+	body.Boot = v.boot(cmd, body.Boot)
 	if err := parseEach(cmd, "disk", "size_gb", v.disks, &body.Disks); err != nil {
 		return body, err
 	}

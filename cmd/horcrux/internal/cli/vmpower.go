@@ -48,6 +48,13 @@ func (a *app) vmReset() *cobra.Command {
 	})
 }
 
+func (a *app) vmReboot() *cobra.Command {
+	return a.vmPower("reboot", "Ask the guest to boot again", func(ctx context.Context, s *session, vm string, c *change) error {
+		resp, err := s.RebootVM(ctx, vm, &openapi.RebootVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()})
+		return s.finish(ctx, vm, resp, err)
+	})
+}
+
 func (a *app) vmStop() *cobra.Command {
 	var c *change
 	var force bool

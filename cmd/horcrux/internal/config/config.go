@@ -32,6 +32,8 @@ type Config struct {
 	Libvirt  Libvirt
 	// Accelerator is "kvm", "tcg", or "auto" to find out by booting a kernel.
 	Accelerator string
+	// MasterKey is the file with the key of the sealed secrets, the same on every node; "" means <data dir>/master.key.
+	MasterKey string
 	// ImageDirs are the folders, absolute, in which a request may name files; none means <data dir>/images alone.
 	ImageDirs []string
 	Log       Log

@@ -74,6 +74,10 @@ var keys = []key{
 		value: list(func(c *Config) *[]string { return &c.ImageDirs }, absolute),
 	},
 	{
+		name: "master_key", flag: "master-key", usage: "file with the key of sealed secrets, the same on every node",
+		value: text(func(c *Config) *string { return &c.MasterKey }, absolute),
+	},
+	{
 		name: "log.level", flag: "log-level", usage: "least level that is logged: debug, info, warn or error", live: true,
 		value: level{},
 	},

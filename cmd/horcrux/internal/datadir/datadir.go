@@ -76,6 +76,9 @@ func (d *Dir) APISocket() string { return filepath.Join(d.Run, apiSocket) }
 // NodeID is the file of the node's identity.
 func (d *Dir) NodeID() string { return filepath.Join(d.Root, "node.id") }
 
+// MasterKey holds the key of the vault.
+func (d *Dir) MasterKey() string { return filepath.Join(d.Root, "master.key") }
+
 // Postgres holds the private Postgres, PostgresSockets its socket.
 func (d *Dir) Postgres() string { return filepath.Join(d.Root, "postgres") }
 

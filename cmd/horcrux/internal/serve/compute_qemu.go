@@ -46,7 +46,7 @@ func (s *server) compute(ctx context.Context) error {
 	s.stack.push("libvirt connection", func(context.Context) error { return driver.Close() })
 	svc := compute.New(compute.Options{
 		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
-		Accelerator: how.Accelerator,
+		Accelerator: how.Accelerator, Secrets: s.vault,
 	})
 	s.stack.run(compute.Domain, svc.Run)
 	s.offer(compute.Domain, "hypervisor", svc.Ready)

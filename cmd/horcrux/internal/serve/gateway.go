@@ -57,7 +57,7 @@ func (s *server) gateway(ctx context.Context) error {
 	s.stack.push("gateway's nudges", func(context.Context) error { stop(); return nil })
 	svc, err := api.New(ctx, api.Options{
 		Store: s.store, Bus: s.bus, Wake: wake, Pool: s.pool, DataDir: s.dir.Root, Socket: s.dir.APISocket(), Listen: s.address(),
-		Names: []string{s.nodeName()}, Log: s.log.With("part", "api"), Ready: ready, ImageDirs: s.imageDirs(), Deadline: s.config.Deadline,
+		Names: []string{s.nodeName()}, Log: s.log.With("part", "api"), Ready: ready, ImageDirs: s.imageDirs(), Secrets: s.vault, Deadline: s.config.Deadline,
 		Elsewhere:  func() map[string]error { return s.elsewhere(roster.Services()) },
 		Collectors: []prometheus.Collector{s.fenceLag()},
 		Features:   build.Features(),

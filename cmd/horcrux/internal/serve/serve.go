@@ -28,6 +28,7 @@ import (
 	"horcrux/pkg/pgserver"
 	"horcrux/pkg/problem"
 	"horcrux/pkg/relay"
+	"horcrux/pkg/vault"
 	"horcrux/services/api"
 	"horcrux/services/storage"
 )
@@ -50,6 +51,7 @@ type server struct {
 	dir    *datadir.Dir
 	node   uuid.UUID
 	pool   *pgxpool.Pool
+	vault  *vault.Vault
 	store  *postgres.Store
 	bus    *bus.Bus
 	relay  *relay.Relay
@@ -184,6 +186,16 @@ func (s *server) database(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	key := s.config.MasterKey
+	if key == "" {
+		key = s.dir.MasterKey()
+	}
+	if s.vault, err = vault.Open(ctx, s.pool, key, s.serves("api")); err != nil {
+		return err
+	}
+	if path, keyless := s.vault.Keyless(); keyless {
+		s.log.Warn("sealed secrets cannot be used here: bring the master key from the data dir of the gateway, or name it by --master-key", "missing", path)
 	}
 	s.ready["postgres"] = func(ctx context.Context) error { return s.pool.Ping(ctx) }
 	s.ready["fence"] = s.fence

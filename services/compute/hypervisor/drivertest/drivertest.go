@@ -31,6 +31,8 @@ const (
 	Crash Capability = "crash"
 	// Reset: a running domain can be reset.
 	Reset Capability = "reset"
+	// Change: what runs can be changed.
+	Change Capability = "change"
 	// Persist: domains outlive the last connection.
 	Persist Capability = "persist"
 	// Rename: a domain that is defined again may have another name.
@@ -62,6 +64,10 @@ type Harness struct {
 	Foreign func(t *testing.T, spec hypervisor.Spec)
 	// Description reads a domain's description by other means than the driver.
 	Description func(t *testing.T, id uuid.UUID) string
+	// Sees reads a domain by other means than the driver: what runs, or what the next start has.
+	Sees func(t *testing.T, id uuid.UUID, running bool) hypervisor.Spec
+	// Volume makes a disk of a size in bytes that a guest can have.
+	Volume func(t *testing.T, index int, size int64) hypervisor.Disk
 	// Crash ends a running guest by other means than the driver.
 	Crash func(t *testing.T, id uuid.UUID)
 	// Died says how the hypervisor itself ended since it was last asked, though nobody ended it, once it is back; ""
@@ -92,6 +98,9 @@ func Run(t *testing.T, h Harness) {
 		{"Pause", (*suite).pause},
 		{"Resume", (*suite).resume},
 		{"Reset", (*suite).reset},
+		{"Reboot", (*suite).reboot},
+		{"Configure", (*suite).configure},
+		{"Adjust", (*suite).adjust},
 		{"SetAutostart", (*suite).autostart},
 		{"SetDescription", (*suite).description},
 		{"Domain", (*suite).domain},

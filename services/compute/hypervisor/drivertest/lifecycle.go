@@ -263,6 +263,19 @@ func (s *suite) reset() {
 	s.cas("ErrNotFound", func(c *cas) { c.fails(c.d.Reset(c.ctx(), uuid.New()), hypervisor.ErrNotFound) }, Reset)
 }
 
+func (s *suite) reboot() {
+	s.cas("OK", func(c *cas) {
+		spec := c.running()
+		c.ok(c.d.Reboot(c.ctx(), spec.ID))
+		c.see(spec.ID, hypervisor.Running)
+	})
+	s.cas("ErrConflictWhenOff", func(c *cas) {
+		spec := c.defined()
+		c.fails(c.d.Reboot(c.ctx(), spec.ID), hypervisor.ErrConflict)
+	})
+	s.notFound(func(c *cas, id uuid.UUID) error { return c.d.Reboot(c.ctx(), id) })
+}
+
 func (s *suite) autostart() {
 	for name, given := range map[string]func(*cas) hypervisor.Spec{"Off": (*cas).defined, "Running": (*cas).running} {
 		s.cas(name, func(c *cas) {

@@ -98,7 +98,7 @@ func (d *Driver) Start(ctx context.Context, id uuid.UUID) error {
 		case dom.active():
 			return refuse(hypervisor.ErrConflict, "domain %s is %s", id, dom.state)
 		}
-		dom.state = hypervisor.Running
+		dom.state, dom.live = hypervisor.Running, dom.spec
 		e.Started++
 		d.h.publish(id, dom.state, "started")
 		return nil
@@ -166,6 +166,41 @@ func (d *Driver) Reset(ctx context.Context, id uuid.UUID) error {
 			return refuse(hypervisor.ErrConflict, "domain %s is %s", id, dom.state)
 		}
 		e.Reset++
+		return nil
+	})
+}
+
+// Reboot implements hypervisor.Driver.
+func (d *Driver) Reboot(ctx context.Context, id uuid.UUID) error {
+	return d.change(ctx, "Reboot", id, func(dom *domain, e *Effects) error {
+		if !dom.active() {
+			return refuse(hypervisor.ErrConflict, "domain %s is %s", id, dom.state)
+		}
+		e.Reboot++
+		return nil
+	})
+}
+
+// Configure implements hypervisor.Driver.
+func (d *Driver) Configure(ctx context.Context, spec hypervisor.Spec) error {
+	return d.change(ctx, "Configure", spec.ID, func(dom *domain, e *Effects) error {
+		if spec.CPUs < 1 || spec.CPUs > d.h.info.MaxCPUs || spec.MemoryMB < 1 {
+			return refuse(hypervisor.ErrInvalid, "CPUs or memory")
+		}
+		dom.spec = spec
+		e.Configured++
+		return nil
+	})
+}
+
+// Adjust implements hypervisor.Driver.
+func (d *Driver) Adjust(ctx context.Context, spec hypervisor.Spec) error {
+	return d.change(ctx, "Adjust", spec.ID, func(dom *domain, e *Effects) error {
+		if !dom.active() {
+			return nil
+		}
+		dom.live = spec
+		e.Adjusted++
 		return nil
 	})
 }

@@ -19,11 +19,12 @@ import (
 // Effects counts what really happened to one domain, so that a test can tell once from twice. A repeated mutation
 // that found its work done is not counted.
 type Effects struct {
-	Defined, Undefined, Started, Destroyed, Shutdown, Paused, Resumed, Reset, Autostart, Description int
+	Defined, Undefined, Started, Destroyed, Shutdown, Paused, Resumed, Reset, Reboot, Configured, Adjusted, Autostart, Description int
 }
 
 type domain struct {
 	spec    hypervisor.Spec
+	live    hypervisor.Spec // what runs has
 	state   hypervisor.State
 	managed bool
 }
@@ -77,6 +78,17 @@ func (h *Hypervisor) Spec(id uuid.UUID) (hypervisor.Spec, bool) {
 		return hypervisor.Spec{}, false
 	}
 	return d.spec, true
+}
+
+// Live is what a running domain has.
+func (h *Hypervisor) Live(id uuid.UUID) (hypervisor.Spec, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d, ok := h.domains[id]
+	if !ok || !d.active() {
+		return hypervisor.Spec{}, false
+	}
+	return d.live, true
 }
 
 // Add puts a domain in behind the drivers' back, managed or not. It counts no effect.

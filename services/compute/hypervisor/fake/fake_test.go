@@ -39,6 +39,20 @@ func TestConformance(t *testing.T) {
 			}
 			return spec.Description
 		},
+		Sees: func(t *testing.T, id uuid.UUID, running bool) hypervisor.Spec {
+			see := h.Spec
+			if running {
+				see = h.Live
+			}
+			spec, ok := see(id)
+			if !ok {
+				t.Fatalf("no domain %s", id)
+			}
+			return spec
+		},
+		Volume: func(_ *testing.T, index int, size int64) hypervisor.Disk {
+			return hypervisor.Disk{Index: index, Type: "file", Path: fmt.Sprintf("/%d", index), Format: "raw", SizeBytes: size, Bus: "virtio", Cache: "default", Discard: "unmap"}
+		},
 		Crash: func(_ *testing.T, id uuid.UUID) { h.Become(id, hypervisor.Crashed, "crashed") },
 	})
 }

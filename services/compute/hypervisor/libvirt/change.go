@@ -32,7 +32,11 @@ func (d *Driver) define(ctx context.Context, spec hypervisor.Spec) (none hypervi
 	if err != nil {
 		return none, err
 	}
-	document, err := document(spec, s.kind, d.opts.ConsoleDir)
+	wanted, err := document(spec, s.kind, d.opts.ConsoleDir)
+	if err != nil {
+		return none, err
+	}
+	text, err := marshal(wanted)
 	if err != nil {
 		return none, err
 	}
@@ -59,7 +63,7 @@ func (d *Driver) define(ctx context.Context, spec hypervisor.Spec) (none hypervi
 				return struct{}{}, err
 			}
 		}
-		dom, err := l.DomainDefineXML(document)
+		dom, err := l.DomainDefineXML(text)
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -186,6 +190,11 @@ func (d *Driver) Resume(ctx context.Context, id uuid.UUID) error {
 // Reset implements hypervisor.Driver.
 func (d *Driver) Reset(ctx context.Context, id uuid.UUID) error {
 	return d.power(ctx, id, "reset", "", func(l *golibvirt.Libvirt, dom golibvirt.Domain) error { return l.DomainReset(dom, 0) })
+}
+
+// Reboot implements hypervisor.Driver.
+func (d *Driver) Reboot(ctx context.Context, id uuid.UUID) error {
+	return d.power(ctx, id, "reboot", "", func(l *golibvirt.Libvirt, dom golibvirt.Domain) error { return l.DomainReboot(dom, 0) })
 }
 
 // power changes an active domain, which may be in the state already that is wanted.

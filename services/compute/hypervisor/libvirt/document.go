@@ -26,10 +26,10 @@ var arch = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "ppc64le": "
 
 var domainType = map[hypervisor.Accelerator]string{hypervisor.KVM: "kvm", hypervisor.TCG: "qemu"}
 
-// document is the domain XML of a spec. It fails with ErrInvalid.
-func document(spec hypervisor.Spec, kind, consoleDir string) (string, error) {
+// document is the domain of a spec. It fails with ErrInvalid.
+func document(spec hypervisor.Spec, kind, consoleDir string) (*libvirtxml.Domain, error) {
 	if err := check(spec); err != nil {
-		return "", fmt.Errorf("%w: %w", hypervisor.ErrInvalid, err)
+		return nil, fmt.Errorf("%w: %w", hypervisor.ErrInvalid, err)
 	}
 	d := &libvirtxml.Domain{
 		Type:        domainType[spec.Accelerator],
@@ -38,7 +38,7 @@ func document(spec hypervisor.Spec, kind, consoleDir string) (string, error) {
 		Description: spec.Description,
 		Metadata:    &libvirtxml.DomainMetadata{XML: mark},
 		Memory:      &libvirtxml.DomainMemory{Value: uint(spec.MemoryMB), Unit: "MiB"},
-		VCPU:        &libvirtxml.DomainVCPU{Value: uint(spec.CPUs)},
+		VCPU:        vcpu(spec),
 		CPU:         cpu(spec),
 		OS: &libvirtxml.DomainOS{
 			Type:   &libvirtxml.DomainOSType{Arch: arch, Machine: spec.Machine, Type: "hvm"},
@@ -51,13 +51,16 @@ func document(spec hypervisor.Spec, kind, consoleDir string) (string, error) {
 		OnPoweroff: "destroy", OnReboot: "restart", OnCrash: "destroy",
 		Devices: devices(spec, consoleDir),
 	}
-	if spec.Firmware == "uefi" {
-		d.OS.Firmware = "efi"
-	}
+	firmware(d, spec)
 	if kind == "test" { // it has machines of its own and no real ones
 		d.Type, d.CPU, d.OS.Firmware = "test", nil, ""
 		d.OS.Type.Machine, d.OS.Type.Arch = "", "i686"
 	}
+	return d, nil
+}
+
+// marshal is the text of a domain.
+func marshal(d *libvirtxml.Domain) (string, error) {
 	text, err := d.Marshal()
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", hypervisor.ErrInvalid, err)
@@ -77,6 +80,8 @@ func check(spec hypervisor.Spec) error {
 		return fmt.Errorf("%d MiB of memory", spec.MemoryMB)
 	case domainType[spec.Accelerator] == "":
 		return fmt.Errorf("accelerator %q", spec.Accelerator)
+	case spec.SecureBoot && spec.Firmware != "uefi":
+		return fmt.Errorf("secure boot with firmware %q", spec.Firmware)
 	case spec.Firmware != "" && spec.Firmware != "bios" && spec.Firmware != "uefi":
 		return fmt.Errorf("firmware %q", spec.Firmware)
 	}
@@ -100,6 +105,30 @@ func check(spec hypervisor.Spec) error {
 	return nil
 }
 
+// vcpu lets CPUs be added up to the maximum.
+func vcpu(spec hypervisor.Spec) *libvirtxml.DomainVCPU {
+	if spec.MaxCPUs <= spec.CPUs {
+		return &libvirtxml.DomainVCPU{Value: uint(spec.CPUs)}
+	}
+	return &libvirtxml.DomainVCPU{Value: uint(spec.MaxCPUs), Current: uint(spec.CPUs)}
+}
+
+// firmware is found by libvirt among the descriptions that the distribution installs, by what it can do.
+func firmware(d *libvirtxml.Domain, spec hypervisor.Spec) {
+	if spec.Firmware != "uefi" {
+		return
+	}
+	secure := "no"
+	if spec.SecureBoot {
+		secure = "yes"
+		d.Features.SMM = &libvirtxml.DomainFeatureSMM{State: "on"} // it guards the variables
+	}
+	d.OS.Firmware = "efi"
+	d.OS.FirmwareInfo = &libvirtxml.DomainOSFirmwareInfo{Features: []libvirtxml.DomainOSFirmwareFeature{
+		{Enabled: secure, Name: "secure-boot"}, {Enabled: secure, Name: "enrolled-keys"},
+	}}
+}
+
 // cpu model. The modes that mirror the host need KVM; without it they mean all that the emulator can do, since what
 // libvirt would give instead (qemu64) is too old for current distributions.
 func cpu(spec hypervisor.Spec) *libvirtxml.DomainCPU {
@@ -118,79 +147,6 @@ func cpu(spec hypervisor.Spec) *libvirtxml.DomainCPU {
 			Model: &libvirtxml.DomainCPUModel{Value: model, Fallback: "forbid"},
 		}
 	}
-}
-
-// devices of a spec. What a server does not need is left out: graphics, sound, USB.
-func devices(spec hypervisor.Spec, consoleDir string) *libvirtxml.DomainDeviceList {
-	list := &libvirtxml.DomainDeviceList{
-		Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
-		Serials: []libvirtxml.DomainSerial{{
-			Source: &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}},
-			Target: &libvirtxml.DomainSerialTarget{Port: new(uint)},
-		}},
-		RNGs: []libvirtxml.DomainRNG{{
-			Model: "virtio",
-			Backend: &libvirtxml.DomainRNGBackend{
-				Random: &libvirtxml.DomainRNGBackendRandom{Device: "/dev/urandom"},
-			},
-		}},
-	}
-	if consoleDir != "" {
-		list.Serials[0].Log = &libvirtxml.DomainChardevLog{File: consoleLog(consoleDir, spec.ID), Append: "on"}
-	}
-	var virtio, sd int // targets given out so far
-	target := func(bus string) *libvirtxml.DomainDiskTarget {
-		prefix, n := "sd", &sd
-		if bus == "virtio" {
-			prefix, n = "vd", &virtio
-		}
-		*n++
-		return &libvirtxml.DomainDiskTarget{Dev: prefix + letters(*n-1), Bus: bus}
-	}
-	last := uint(0) // boot order so far
-	scsi := false
-	for _, disk := range spec.Disks {
-		source := &libvirtxml.DomainDiskSource{}
-		if disk.Type == "block" {
-			source.Block = &libvirtxml.DomainDiskSourceBlock{Dev: disk.Path}
-		} else {
-			source.File = &libvirtxml.DomainDiskSourceFile{File: disk.Path}
-		}
-		d := libvirtxml.DomainDisk{
-			Device: "disk", Source: source, Target: target(disk.Bus),
-			Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: disk.Format, Discard: "unmap"},
-		}
-		if disk.BootOrder > 0 {
-			d.Boot = &libvirtxml.DomainDeviceBoot{Order: uint(disk.BootOrder)}
-			last = max(last, uint(disk.BootOrder))
-		}
-		scsi = scsi || disk.Bus == "scsi"
-		list.Disks = append(list.Disks, d)
-	}
-	if scsi {
-		list.Controllers = append(list.Controllers, libvirtxml.DomainController{
-			Type: "scsi", Index: new(uint), Model: "virtio-scsi",
-		})
-	}
-	if spec.ISO != "" {
-		// After the disks: an installed system boots instead of its installer, an empty disk falls through to it.
-		list.Disks = append(list.Disks, libvirtxml.DomainDisk{
-			Device: "cdrom", ReadOnly: &libvirtxml.DomainDiskReadOnly{}, Target: target("sata"),
-			Driver: &libvirtxml.DomainDiskDriver{Name: "qemu", Type: "raw"},
-			Source: &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: spec.ISO}},
-			Boot:   &libvirtxml.DomainDeviceBoot{Order: last + 1},
-		})
-	}
-	for i, nic := range spec.NICs {
-		list.Interfaces = append(list.Interfaces, libvirtxml.DomainInterface{
-			MAC:   &libvirtxml.DomainInterfaceMAC{Address: mac(spec.ID, i, nic.MAC)},
-			Model: &libvirtxml.DomainInterfaceModel{Type: nic.Model},
-			Source: &libvirtxml.DomainInterfaceSource{
-				Network: &libvirtxml.DomainInterfaceSourceNetwork{Network: nic.Network},
-			},
-		})
-	}
-	return list
 }
 
 // letters counts a, b, …, z, aa, ab, … as disks are named.

@@ -16,28 +16,39 @@ import (
 func full() hypervisor.Spec {
 	return hypervisor.Spec{
 		ID: uuid.MustParse("0190c1a0-0000-7000-8000-000000000001"), Name: "web", Description: "a < b & c",
-		CPUs: 2, MemoryMB: 512, CPUModel: "host-model", Machine: "q35", Firmware: "uefi", Accelerator: hypervisor.KVM,
+		CPUs: 2, MaxCPUs: 4, MemoryMB: 512, CPUModel: "host-model", Machine: "q35", Firmware: "uefi", Accelerator: hypervisor.KVM,
 		Disks: []hypervisor.Disk{
 			{Type: "file", Path: "/p/1.qcow2", Format: "qcow2", Bus: "virtio", BootOrder: 1},
-			{Type: "block", Path: "/dev/vg/2", Format: "raw", Bus: "scsi"},
-			{Type: "file", Path: "/p/3.raw", Format: "raw", Bus: "sata", BootOrder: 4},
+			{Index: 1, Type: "block", Path: "/dev/vg/2", Format: "raw", Bus: "scsi"},
+			{Index: 2, Type: "file", Path: "/p/3.raw", Format: "raw", Bus: "sata", BootOrder: 4},
 		},
 		NICs: []hypervisor.NIC{{Network: "default", Model: "virtio"}, {Network: "lan", Model: "e1000", MAC: "52:54:00:00:00:01"}},
 		ISO:  "/iso/i.iso", Kernel: "/k", Initrd: "/i", Cmdline: "console=ttyS0 \"x\"",
 	}
 }
 
-func TestDocument(t *testing.T) {
-	text, err := document(full(), "qemu", "")
+// textOf is the document of a spec.
+func textOf(t *testing.T, spec hypervisor.Spec, consoleDir string) string {
+	t.Helper()
+	d, err := document(spec, "qemu", consoleDir)
 	if err != nil {
 		t.Fatal(err)
 	}
+	text, err := marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+func TestDocument(t *testing.T) {
+	text := textOf(t, full(), "")
 	var d libvirtxml.Domain
 	if err := d.Unmarshal(text); err != nil {
 		t.Fatal(err)
 	}
 	if d.Type != "kvm" || d.Name != "web" || d.UUID != full().ID.String() || d.Description != "a < b & c" ||
-		d.VCPU.Value != 2 || d.Memory.Value != 512 || d.Memory.Unit != "MiB" || d.CPU.Mode != "host-model" {
+		d.VCPU.Value != 4 || d.VCPU.Current != 2 || d.Memory.Value != 512 || d.Memory.Unit != "MiB" || d.CPU.Mode != "host-model" {
 		t.Errorf("machine: %s", text)
 	}
 	if d.OS.Firmware != "efi" || d.OS.Type.Machine != "q35" || d.OS.Kernel != "/k" || d.OS.Initrd != "/i" ||
@@ -51,7 +62,7 @@ func TestDocument(t *testing.T) {
 	for _, disk := range d.Devices.Disks {
 		targets = append(targets, disk.Target.Dev+" "+disk.Target.Bus)
 	}
-	if got := strings.Join(targets, ", "); got != "vda virtio, sda scsi, sdb sata, sdc sata" {
+	if got := strings.Join(targets, ", "); got != "vda virtio, sdc scsi, sdd sata, sda sata" {
 		t.Errorf("disks: %s", got)
 	}
 	if d.Devices.Disks[1].Source.Block == nil || d.Devices.Disks[1].Boot != nil {
@@ -64,8 +75,7 @@ func TestDocument(t *testing.T) {
 	if nics[1].MAC.Address != "52:54:00:00:00:01" || nics[0].MAC.Address[:3] != "52:" || nics[0].Model.Type != "virtio" {
 		t.Errorf("NICs: %+v", nics)
 	}
-	again, err := document(full(), "qemu", "")
-	if err != nil || again != text {
+	if again := textOf(t, full(), ""); again != text {
 		t.Error("the same spec gives another document")
 	}
 }

@@ -40,8 +40,13 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// start runs a private daemon for the length of the test.
+// start runs a private daemon, without a network, for the length of the test.
 func start(t *testing.T) *libvirtd.Daemon {
+	t.Helper()
+	return startWith(t, libvirtd.Options{NoNetwork: true})
+}
+
+func startWith(t *testing.T, o libvirtd.Options) *libvirtd.Daemon {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("short: starts a daemon")
@@ -53,9 +58,8 @@ func start(t *testing.T) *libvirtd.Daemon {
 		t.Skipf("real: libvirt: %v", err)
 	}
 	dir := shortDir(t)
-	d, err := libvirtd.Start(t.Context(), libvirtd.Options{
-		Dir: filepath.Join(dir, "state"), SocketDir: filepath.Join(dir, "s"), NoNetwork: true,
-	})
+	o.Dir, o.SocketDir = filepath.Join(dir, "state"), filepath.Join(dir, "s")
+	d, err := libvirtd.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,12 +194,13 @@ func TestConformanceOnTheTestDriver(t *testing.T) {
 		Description: description(l),
 		Lacks: map[drivertest.Capability]string{
 			drivertest.Crash: "its guests have no process", drivertest.Reset: "the test driver has no reset",
+			drivertest.Change: "its guests have no devices",
 		},
 	})
 }
 
 func TestConformanceOnQEMU(t *testing.T) {
-	d := start(t)
+	d := startWith(t, libvirtd.Options{})
 	l := raw(t, d.Socket(), "qemu:///system")
 	p := newProxy(t, d.Socket())
 	drivertest.Run(t, drivertest.Harness{
@@ -204,6 +209,9 @@ func TestConformanceOnQEMU(t *testing.T) {
 			return open(t, "qemu+unix:///system?socket="+p.path)
 		},
 		Patience:    30 * time.Second,
+		Networks:    []string{"default"},
+		Sees:        sees(l),
+		Volume:      volume,
 		Break:       p.breakOff,
 		Hang:        p.hang,
 		Foreign:     foreign(l, "qemu", "x86_64"),

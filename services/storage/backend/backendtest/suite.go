@@ -37,6 +37,7 @@ func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 		{"CreateTwiceIsOnce", testCreateTwice},
 		{"CreateAtTheSameTimeIsOnce", testCreateConcurrently},
 		{"CreateOtherwiseIsRefused", testCreateOtherwise},
+		{"ResizeTwiceIsOnce", testResize},
 		{"DeleteTwiceIsOnce", testDelete},
 		{"ListIsOrderedAndWhole", testList},
 		{"InvalidSpecs", testInvalid},
@@ -209,6 +210,26 @@ func testDelete(t *testing.T, f *fixture) {
 	if list := f.mustList(t); !slices.Equal(list, []backend.Volume{kept}) {
 		t.Errorf("volumes %+v, want %+v alone", list, kept)
 	}
+}
+
+func testResize(t *testing.T, f *fixture) {
+	for _, format := range f.Capabilities().Formats {
+		spec := f.spec(format)
+		f.mustCreate(t, spec)
+		larger := spec.SizeBytes + 3*MiB
+		for _, size := range []int64{larger, larger, spec.SizeBytes} { // it only grows
+			if err := f.Resize(f.ctx, spec.ID, size); err != nil {
+				t.Errorf("resize %s to %d: %v", format, size, err)
+			}
+			if v, err := f.Volume(f.ctx, spec.ID); err != nil || v.SizeBytes != larger {
+				t.Errorf("%s has %d bytes, want %d (%v)", format, v.SizeBytes, larger, err)
+			}
+		}
+		for _, size := range []int64{0, -512, larger + 1} {
+			wantErr(t, f.Resize(f.ctx, spec.ID, size), backend.ErrInvalid)
+		}
+	}
+	wantErr(t, f.Resize(f.ctx, events.NewID(), MiB), backend.ErrNotFound)
 }
 
 func testList(t *testing.T, f *fixture) {

@@ -165,6 +165,31 @@ func copyImage(ctx context.Context, f *os.File, img *image.Image, spec backend.S
 	return qemuImg(ctx, []*os.File{img.File, f}, append(args, fd(0), fd(1))...)
 }
 
+// Resize implements backend.Backend. The file of a guest that runs is QEMU's, which grows it itself and locks it.
+func (b *Backend) Resize(ctx context.Context, id uuid.UUID, sizeBytes int64) error {
+	if sizeBytes <= 0 || sizeBytes%512 != 0 {
+		return fmt.Errorf("%w: size %d is not a positive multiple of 512", backend.ErrInvalid, sizeBytes)
+	}
+	root, err := b.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	v, err := b.find(root, id)
+	if err != nil || v.SizeBytes >= sizeBytes {
+		return err
+	}
+	f, err := root.OpenFile(fileName(id, v.Format), os.O_RDWR, 0)
+	if err != nil {
+		return classify("open volume", err)
+	}
+	defer f.Close()
+	if err := qemuImg(ctx, []*os.File{f}, "resize", "-q", "-f", v.Format, fd(0), strconv.FormatInt(sizeBytes, 10)); err != nil {
+		return err
+	}
+	return classify("sync volume", f.Sync())
+}
+
 // Delete implements backend.Backend.
 func (b *Backend) Delete(ctx context.Context, id uuid.UUID) error {
 	root, err := b.enter(ctx)

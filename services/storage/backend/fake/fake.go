@@ -19,6 +19,7 @@ const (
 	Init    = "init"
 	Create  = "create"
 	Delete  = "delete"
+	Resize  = "resize"
 	Volume  = "volume"
 	Volumes = "volumes"
 	Usage   = "usage"
@@ -158,6 +159,24 @@ func (p *pooled) Create(ctx context.Context, spec backend.Spec) (v backend.Volum
 		return backend.Volume{}, err
 	}
 	return v, nil
+}
+
+func (p *pooled) Resize(ctx context.Context, id uuid.UUID, sizeBytes int64) error {
+	return p.call(ctx, Resize, id, func(volumes map[uuid.UUID]backend.Volume) error {
+		v, ok := volumes[id]
+		switch {
+		case !ok:
+			return backend.ErrNotFound
+		case sizeBytes <= 0 || sizeBytes%512 != 0:
+			return backend.ErrInvalid
+		case v.SizeBytes >= sizeBytes:
+			return nil
+		}
+		v.SizeBytes = sizeBytes
+		volumes[id] = v
+		p.world.count(Resize, id)
+		return nil
+	})
 }
 
 func (p *pooled) Delete(ctx context.Context, id uuid.UUID) error {

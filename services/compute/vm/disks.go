@@ -1,0 +1,123 @@
+package vm
+
+import (
+	"slices"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/events"
+	"horcrux/pkg/events/vm"
+	"horcrux/pkg/problem"
+)
+
+// The commands about disks. Each is a process: the volume is the storage service's.
+type (
+	// AttachDisk adds a disk, whose pool is looked up before.
+	AttachDisk struct {
+		events.Intent
+		vm.AttachDiskData
+	}
+	// DetachDisk takes one away, with its volume or without.
+	DetachDisk struct {
+		events.Intent
+		vm.DetachDiskData
+	}
+	// ResizeDisk makes one larger.
+	ResizeDisk struct {
+		events.Intent
+		vm.ResizeDiskData
+	}
+	// ChangeDisk is the step of these in which the machine's configuration changes. Source is where a disk that is
+	// attached lies.
+	ChangeDisk struct {
+		events.Intent
+		Source *vm.Source
+	}
+)
+
+func (m Machine) attachDisk(c AttachDisk) ([]any, error) {
+	if p := m.alterable(); p != nil {
+		return nil, p
+	}
+	next, err := m.wanted()
+	if err != nil {
+		return nil, err
+	}
+	disk := c.Disk
+	if len(next.Disks) >= maxDisks {
+		return nil, problem.New(problem.InvalidState, "the virtual machine has %d disks, which is the most", maxDisks)
+	}
+	if m.active() && disk.Bus == "sata" {
+		return nil, problem.Invalid(problem.Field{Field: "bus", Detail: "a running guest takes no sata disk; use virtio or scsi, or stop it first"})
+	}
+	disk.Name = free("disk", func(name string) bool { return diskAt(next, name) >= 0 || diskAt(m.Spec, name) >= 0 })
+	next.Disks = append(slices.Clone(next.Disks), disk)
+	if fields := vm.Contradictions(next); fields != nil {
+		return nil, problem.Invalid(named(fields, "disks["+disk.Name[len("disk"):]+"].")...)
+	}
+	return []any{vm.DiskChangeRequested{Operation: c.Operation, Attach: &disk, Running: m.active()}}, nil
+}
+
+func (m Machine) detachDisk(c DetachDisk) ([]any, error) {
+	if p := m.alterable(); p != nil {
+		return nil, p
+	}
+	at := diskAt(m.Spec, c.Name)
+	if at < 0 {
+		return nil, problem.New(problem.NotFound, "the virtual machine has no disk %q", c.Name)
+	}
+	if m.active() && m.Spec.Disks[at].Bus == "sata" {
+		return nil, problem.New(problem.InvalidState, "a sata disk cannot be taken from a running guest; stop it first")
+	}
+	return []any{vm.DiskChangeRequested{Operation: c.Operation, Detach: c.Name, Keep: c.Keep, Running: m.active()}}, nil
+}
+
+func (m Machine) resizeDisk(c ResizeDisk) ([]any, error) {
+	if p := m.alterable(); p != nil {
+		return nil, p
+	}
+	at := diskAt(m.Spec, c.Name)
+	if at < 0 {
+		return nil, problem.New(problem.NotFound, "the virtual machine has no disk %q", c.Name)
+	}
+	switch size := m.Spec.Disks[at].SizeGB; {
+	case c.SizeGB < size:
+		return nil, problem.Invalid(problem.Field{Field: "size_gb", Detail: "is less than the disk has, and a disk only grows"})
+	case c.SizeGB == size:
+		return nil, problem.New(problem.InvalidState, "the disk has %d GiB already", size)
+	}
+	return []any{vm.DiskChangeRequested{Operation: c.Operation, Resize: c.Name, SizeGB: c.SizeGB, Running: m.active()}}, nil
+}
+
+// changeDisk makes the change that the process under way is about.
+func (m Machine) changeDisk(c ChangeDisk) ([]any, error) {
+	if m.Process == uuid.Nil || m.Process != c.Operation {
+		return nil, problem.New(problem.InvalidState, "the change of the disk has ended")
+	}
+	next, err := m.wanted()
+	if err != nil {
+		return nil, err
+	}
+	live := m.Spec
+	live.Disks, next.Disks = slices.Clone(live.Disks), slices.Clone(next.Disks)
+	sources := slices.Clone(m.Sources)
+	switch d := m.Disk; {
+	case d.Attach != nil && c.Source != nil:
+		live.Disks, next.Disks = append(live.Disks, *d.Attach), append(next.Disks, *d.Attach)
+		sources = append(sources, *c.Source)
+	case d.Detach != "":
+		at := diskAt(live, d.Detach)
+		if at < 0 {
+			return nil, nil // it went behind our back
+		}
+		live.Disks, sources = slices.Delete(live.Disks, at, at+1), slices.Delete(sources, at, at+1)
+		next.Disks = slices.DeleteFunc(next.Disks, func(o vm.Disk) bool { return o.Name == d.Detach })
+	case d.Resize != "":
+		for _, s := range []vm.Spec{live, next} {
+			if at := diskAt(s, d.Resize); at >= 0 {
+				s.Disks[at].SizeGB = d.SizeGB
+			}
+		}
+	}
+	return m.change(c.Intent, live, next, &sources)
+}
