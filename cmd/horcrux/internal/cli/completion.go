@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -21,15 +22,39 @@ const askTime = time.Second
 // is down above all, means that there is nothing to offer, and never a word on the terminal.
 type source func(a *app, cmd *cobra.Command, args []string, begin string) []cobra.Completion
 
-// arguments are the sources of arguments by the name that Use gives them. nil is a new name, which nobody knows.
+// arguments are the sources of arguments by the name that Use gives them: of one command's, or of all that have the
+// name. nil is what nobody knows yet.
 var arguments = map[string]source{
 	"NAME":      nil,
+	"SIZE":      nil,
 	"VM":        live(vmNames),
 	"POOL":      live(poolNames),
 	"VOLUME":    live(volumeNames),
 	"OPERATION": live(operationIDs),
 	"SEQUENCE":  live(letterSequences),
+	"DISK":      live(diskNames),
+	"NIC":       live(nicNames),
+
+	"horcrux vm disk attach DISK":   pairs(newDisk),
+	"horcrux vm nic attach NETWORK": pairs(newNIC),
 }
+
+// The fields of disks and NICs that are given in one word: of new ones, and of those that a machine has.
+var (
+	newDisk = map[string]source{
+		"pool": live(poolNames), "size_gb": nil, "format": enum("DiskFormat"), "image": nil, "bus": enum("DiskBus"), "boot_order": nil,
+		"cache": enum("DiskCache"), "discard": enum("DiskDiscard"),
+	}
+	newNIC = map[string]source{
+		"network": nil, "model": enum("NICModel"), "mac": nil, "mtu": nil, "link": enum("LinkState"), "boot_order": nil,
+	}
+	oldDisk = map[string]source{
+		"name": live(diskNames), "bus": enum("DiskBus"), "boot_order": nil, "cache": enum("DiskCache"), "discard": enum("DiskDiscard"),
+	}
+	oldNIC = map[string]source{
+		"name": live(nicNames), "network": nil, "model": enum("NICModel"), "mac": nil, "mtu": nil, "link": enum("LinkState"), "boot_order": nil,
+	}
+)
 
 // flagValues are the sources of flags: of one command's, or of all that have the name.
 var flagValues = map[string]source{
@@ -40,6 +65,11 @@ var flagValues = map[string]source{
 	"--format":                          enum("DiskFormat"),
 	"--machine":                         enum("Machine"),
 	"--model":                           enum("NICModel"),
+	"--on-drift":                        enum("OnDrift"),
+	"--disk":                            pairs(newDisk),
+	"--network":                         pairs(newNIC),
+	"horcrux vm update --disk":          pairs(oldDisk),
+	"horcrux vm update --network":       pairs(oldNIC),
 	"--node":                            live(nodeIDs),
 	"--to":                              live(vmPositions),
 	"horcrux vm list --state":           enum("VMState"),
@@ -54,7 +84,7 @@ var flagValues = map[string]source{
 }
 
 // fileFlags take a path, which the shell itself completes.
-var fileFlags = []string{"file", "kernel", "initrd", "iso"}
+var fileFlags = []string{"file", "kernel", "initrd", "iso", "vnc-password-file"}
 
 // complete gives the arguments and flags of a command and of those below it what they are completed with.
 func (a *app) complete(cmd *cobra.Command) {
@@ -65,7 +95,7 @@ func (a *app) complete(cmd *cobra.Command) {
 		cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begin string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			var find source
 			if names := argumentNames(cmd); len(args) < len(names) {
-				find = arguments[names[len(args)]]
+				find = argument(cmd, names[len(args)])
 			}
 			return a.offer(find, cmd, args, begin)
 		}
@@ -87,6 +117,14 @@ func (a *app) complete(cmd *cobra.Command) {
 	})
 }
 
+// argument is the source of an argument of a command.
+func argument(cmd *cobra.Command, name string) source {
+	if find, own := arguments[cmd.CommandPath()+" "+name]; own {
+		return find
+	}
+	return arguments[name]
+}
+
 // argumentNames are the names of the arguments that a command takes.
 func argumentNames(cmd *cobra.Command) []string {
 	names := strings.Fields(cmd.Use)[1:]
@@ -102,7 +140,11 @@ func (a *app) offer(find source, cmd *cobra.Command, args []string, begin string
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	found := slices.DeleteFunc(find(a, cmd, args, begin), func(c cobra.Completion) bool { return !strings.HasPrefix(c, begin) })
-	return found, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	directive := cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	if slices.ContainsFunc(found, func(c cobra.Completion) bool { return strings.HasSuffix(c, "=") }) {
+		directive |= cobra.ShellCompDirectiveNoSpace // for the value
+	}
+	return found, directive
 }
 
 func fixed(values ...string) source {
@@ -129,6 +171,29 @@ func fields(names ...string) source {
 		for _, name := range names {
 			if !slices.Contains(given, name) {
 				found = append(found, before+sign+name)
+			}
+		}
+		return found
+	}
+}
+
+// pairs offers the next key of a list such as pool=local,size_gb=1, and what its value may be; nil is anything.
+func pairs(keys map[string]source) source {
+	return func(a *app, cmd *cobra.Command, args []string, begin string) []cobra.Completion {
+		before := begin[:strings.LastIndex(begin, ",")+1]
+		var found []cobra.Completion
+		key, value, valued := strings.Cut(begin[len(before):], "=")
+		if find := keys[key]; valued && find != nil {
+			for _, c := range find(a, cmd, args, value) {
+				found = append(found, before+key+"="+c)
+			}
+		}
+		if valued {
+			return found
+		}
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			if !strings.Contains(","+before, ","+key+"=") {
+				found = append(found, before+key+"=")
 			}
 		}
 		return found

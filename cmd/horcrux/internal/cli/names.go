@@ -3,6 +3,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -39,6 +40,25 @@ func vmPaths(ctx context.Context, c *client.Client, _ []string, begin string) ([
 		names[i] = collection + names[i]
 	}
 	return names, err
+}
+
+// diskNames and nicNames are those of the machine before them.
+func diskNames(ctx context.Context, c *client.Client, args []string, _ string) ([]cobra.Completion, error) {
+	if len(args) == 0 {
+		return nil, nil
+	}
+	v, err := client.Decode[openapi.VM](c.GetVM(ctx, args[0], nil))
+	return offers(v.Disks, err, func(d openapi.VMDisk) string { return d.Name },
+		func(d openapi.VMDisk) string { return fmt.Sprintf("%d GiB %s", d.SizeGB, d.Pool) })
+}
+
+func nicNames(ctx context.Context, c *client.Client, args []string, _ string) ([]cobra.Completion, error) {
+	if len(args) == 0 {
+		return nil, nil
+	}
+	v, err := client.Decode[openapi.VM](c.GetVM(ctx, args[0], nil))
+	return offers(v.Networks, err, func(n openapi.VMNIC) string { return n.Name },
+		func(n openapi.VMNIC) string { return n.Network + " " + text(n.MAC) })
 }
 
 // vmTags are those that machines have.
