@@ -115,7 +115,7 @@ func TestWithoutServer(t *testing.T) {
 			root := a.root()
 			root.SetOut(&out)
 			root.SetErr(&errs)
-			if code := Run(t.Context(), root, strings.Fields(command)); code != want || strings.Contains(out.String(), "1.2.3") != (want == 0) {
+			if code := Run(t.Context(), root, strings.Fields(command)); code != want || strings.Contains(out.String(), "1.2.3") != (want == 0) || want != 0 && !strings.Contains(errs.String(), "horcrux serve") {
 				t.Errorf("%s, %s: exit %d\n%s%s", command, where, code, out.String(), errs.String())
 			}
 		}
@@ -296,6 +296,14 @@ func TestUsage(t *testing.T) {
 		"vm start":                               "takes VM",
 		"vm list x":                              "takes no arguments",
 		"vm list --colour":                       "--colour",
+		"vm create t1 --memory 128":              "did you mean --memory-mb?",
+		"vm create t1 --cpus two":                `--cpus takes a whole number, not "two"`,
+		"vm stop t1 --force=maybe":               "true or false",
+		"vm start t1 --wait 5":                   `takes VM, not "t1 5"`,
+		"help nope":                              `unknown command "nope"`,
+		"help vm strt":                           "did you mean start",
+		"doctor --listen nowhere":                "address with a port",
+		"doctor x":                               "takes no arguments",
 		"vm list -o xml":                         "xml",
 		"vm update t1":                           "flag",
 		"vm update t1 --tag a --no-tags":         "exclude",
@@ -320,6 +328,14 @@ func TestUsage(t *testing.T) {
 				t.Errorf("exit %d: %s", r.code, r.err)
 			}
 		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for args, says := range map[string]string{"help": "Available Commands", "help vm": "shutdown", "help vm start": "horcrux vm start VM", "--version": "1.2.3\n"} {
+		if r := horcrux(t, nil, strings.Fields(args)...); r.code != 0 || !strings.Contains(r.out, says) || r.err != "" {
+			t.Errorf("%s: exit %d: %s%s", args, r.code, r.out, r.err)
+		}
 	}
 }
 

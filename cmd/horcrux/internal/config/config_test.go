@@ -22,7 +22,7 @@ func load(t *testing.T, file string, env map[string]string, args ...string) (*Lo
 		t.Fatal(err)
 	}
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	Register(flags)
+	addFlags(flags)
 	if err := flags.Parse(append([]string{"--config", path}, args...)); err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestListenerCanBeLeftOut(t *testing.T) {
 
 func TestFileThatIsNamedMustExist(t *testing.T) {
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	Register(flags)
+	addFlags(flags)
 	missing := filepath.Join(t.TempDir(), "none.yaml")
 	_, err := Load(flags, func(name string) (string, bool) { return missing, name == FileEnv })
 	if err == nil || !strings.Contains(err.Error(), missing) {

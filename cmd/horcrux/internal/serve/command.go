@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"horcrux/cmd/horcrux/internal/cli"
 	"horcrux/cmd/horcrux/internal/config"
 	"horcrux/cmd/horcrux/internal/datadir"
 )
@@ -21,22 +22,25 @@ func Command() *cobra.Command {
 	var check bool
 	c := &cobra.Command{
 		Use:   "serve",
-		Short: "run the services of this node",
+		Short: "Run the services of this node",
 		Long: "Runs the services of this node, with a private Postgres and an embedded NATS where no others are named.\n" +
 			"SIGTERM drains and stops; SIGHUP reads the configuration again.",
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := config.Load(cmd.Flags(), os.LookupEnv)
 			if err != nil {
-				return err
+				return cli.Usage(cmd, err)
 			}
 			if check {
 				return l.Explain(cmd.OutOrStdout())
 			}
+			if err := alone(l.Config); err != nil {
+				return cli.Usage(cmd, err)
+			}
 			return serve(cmd.Context(), l.Config, cmd.Flags(), cmd.OutOrStdout())
 		},
 	}
-	config.Register(c.Flags())
+	config.Register(c)
 	c.Flags().BoolVar(&check, "check-config", false, "say what the configuration is and where each value comes from, and stop")
 	return c
 }
@@ -47,9 +51,6 @@ func serve(ctx context.Context, c *config.Config, flags *pflag.FlagSet, out io.W
 	log := logger(c.Log.Format, &level)
 	if c.DataDir == "" {
 		c.DataDir = datadir.Resolve("")
-	}
-	if err := alone(c); err != nil {
-		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -183,7 +183,11 @@ func (s *server) database(ctx context.Context) error {
 		return err
 	}
 	s.stack.push("database connections", func(context.Context) error { s.pool.Close(); return nil })
-	if s.store, err = postgres.New(ctx, s.pool, postgres.Options{Logger: s.log.With("part", "store")}); err != nil {
+	s.store, err = postgres.New(ctx, s.pool, postgres.Options{Logger: s.log.With("part", "store")})
+	if err != nil && s.config.Database != "" {
+		return fmt.Errorf("%w; see --database, and horcrux doctor with the same", err)
+	}
+	if err != nil {
 		return err
 	}
 	key := s.config.MasterKey
