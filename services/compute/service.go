@@ -32,6 +32,7 @@ type Options struct {
 	// ImageDirs are where kernels, initrds, ISOs and images may lie. Absolute paths.
 	ImageDirs []string
 	Log       *slog.Logger
+	Metrics   *engine.Metrics  // nil counts for nobody
 	Clock     func() time.Time // nil: time.Now
 	Resync    time.Duration    // how often all machines are looked at; 0: 30 s
 }
@@ -56,7 +57,7 @@ func New(o Options) *Service {
 	s := &Service{Options: o}
 	down := error(problem.New(problem.HypervisorUnavailable, "the hypervisor has not been looked at yet"))
 	s.down.Store(&down)
-	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Clock: o.Clock})
+	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Metrics: o.Metrics, Clock: o.Clock})
 	s.machines = s.kind()
 	engine.Register(s.engine, s.machines)
 	return s

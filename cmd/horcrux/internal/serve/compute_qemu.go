@@ -12,6 +12,7 @@ import (
 	"horcrux/services/compute/hypervisor/accel"
 	"horcrux/services/compute/hypervisor/libvirt"
 	"horcrux/services/compute/hypervisor/libvirt/libvirtd"
+	"horcrux/services/compute/hypervisor/traced"
 )
 
 // systemURI is libvirt's own default.
@@ -45,7 +46,7 @@ func (s *server) compute(ctx context.Context) error {
 	}
 	s.stack.push("libvirt connection", func(context.Context) error { return driver.Close() })
 	svc := compute.New(compute.Options{
-		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
+		Node: s.node, Store: s.store, Bus: s.bus, Driver: traced.Driver(driver), Metrics: s.effort, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
 		Accelerator: how.Accelerator,
 	})
 	s.stack.run(compute.Domain, svc.Run)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/cmd/horcrux/internal/build"
 	"horcrux/cmd/horcrux/internal/config"
@@ -59,7 +58,7 @@ func (s *server) gateway(ctx context.Context) error {
 		Store: s.store, Bus: s.bus, Wake: wake, Pool: s.pool, DataDir: s.dir.Root, Socket: s.dir.APISocket(), Listen: s.address(),
 		Names: []string{s.nodeName()}, Log: s.log.With("part", "api"), Ready: ready, ImageDirs: s.imageDirs(), Deadline: s.config.Deadline,
 		Elsewhere:  func() map[string]error { return s.elsewhere(roster.Services()) },
-		Collectors: []prometheus.Collector{s.fenceLag()},
+		Collectors: s.seen,
 		Features:   build.Features(),
 		Version:    openapi.Version{Version: build.Version, Commit: build.Commit, Go: runtime.Version()},
 		Node: func(_ context.Context, ref string) (uuid.UUID, error) {
