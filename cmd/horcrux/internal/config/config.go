@@ -59,7 +59,7 @@ type Libvirt struct {
 
 // Log says what is logged and how.
 type Log struct {
-	Level  slog.Level
+	Level slog.Level
 	// Format is "text", "json", or "auto" for text on a terminal and JSON elsewhere.
 	Format string
 }
