@@ -43,7 +43,7 @@ func TestEveryCall(t *testing.T) {
 		ctx, request := trace.Begin(ctx, "", "request")
 		before := len(r.Ended())
 		args := []reflect.Value{reflect.ValueOf(ctx)}
-		for j := 1; j < m.Type.NumIn(); j++ {
+		for j := 1; j < m.Type.NumIn(); j++ { // after the context
 			args = append(args, reflect.Zero(m.Type.In(j)))
 		}
 		d.MethodByName(m.Name).Call(args)
