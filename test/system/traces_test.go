@@ -22,7 +22,9 @@ const (
 	callerSpan  = "00f067aa0ba902b7"
 )
 
-func traceparent(trace string) []string { return []string{"Traceparent", "00-" + trace + "-" + callerSpan + "-01"} }
+func traceparent(trace string) []string {
+	return []string{"Traceparent", "00-" + trace + "-" + callerSpan + "-01"}
+}
 
 // spanTime is how long a span may take to get to the collector on a busy machine.
 const spanTime = 60 * time.Second
