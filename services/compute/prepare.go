@@ -34,7 +34,7 @@ func (s *Service) info(ctx context.Context) (hypervisor.Info, error) {
 	defer cancel()
 	info, err := s.Driver.Info(ctx)
 	if err != nil {
-		s.Log.Warn("ask the hypervisor", "err", err)
+		s.Log.WarnContext(ctx, "ask the hypervisor", "err", err)
 		return info, unavailable()
 	}
 	return info, nil
@@ -218,7 +218,7 @@ func (s *Service) networks(ctx context.Context, wanted []string, field func(int)
 	defer cancel()
 	names, err := s.Driver.Networks(ctx)
 	if err != nil {
-		s.Log.Warn("ask the hypervisor for its networks", "err", err)
+		s.Log.WarnContext(ctx, "ask the hypervisor for its networks", "err", err)
 		return unavailable()
 	}
 	for i, n := range wanted {

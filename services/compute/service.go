@@ -45,6 +45,7 @@ type Options struct {
 	// ImageDirs are where kernels, initrds, ISOs and images may lie. Absolute paths.
 	ImageDirs []string
 	Log       *slog.Logger
+	Metrics   *engine.Metrics  // nil counts for nobody
 	Clock     func() time.Time // nil: time.Now
 	Resync    time.Duration    // how often all machines are looked at; 0: 30 s
 }
@@ -85,7 +86,7 @@ func New(o Options) *Service {
 	})}
 	down := error(problem.New(problem.HypervisorUnavailable, "the hypervisor has not been looked at yet"))
 	s.down.Store(&down)
-	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Clock: o.Clock})
+	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Metrics: o.Metrics, Clock: o.Clock})
 	if o.Usage != nil {
 		s.sampler = usage.New(o.Usage, "/", o.Log, o.Clock)
 	}

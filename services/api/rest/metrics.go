@@ -44,13 +44,19 @@ func (m *metrics) answered(operation string, status int, took time.Duration) {
 	m.duration.WithLabelValues(operation).Observe(took.Seconds())
 }
 
-// projections tells which projections stand still.
+// projections tells how far behind the projections are, and which stand still.
 type projections struct{ *readmodel.Model }
 
 var halted = prometheus.NewDesc("horcrux_projection_halted", "1 when the projection of a kind met an event that it cannot fold.",
 	[]string{"kind"}, nil)
 
-func (projections) Describe(c chan<- *prometheus.Desc) { c <- halted }
+var lag = prometheus.NewDesc("horcrux_projection_lag_seconds", "Since when the projection of a kind has not been at the end of the log.",
+	[]string{"kind"}, nil)
+
+func (projections) Describe(c chan<- *prometheus.Desc) {
+	c <- halted
+	c <- lag
+}
 
 func (p projections) Collect(c chan<- prometheus.Metric) {
 	for _, s := range p.Status() {
@@ -59,5 +65,6 @@ func (p projections) Collect(c chan<- prometheus.Metric) {
 			v = 1
 		}
 		c <- prometheus.MustNewConstMetric(halted, prometheus.GaugeValue, v, s.Kind)
+		c <- prometheus.MustNewConstMetric(lag, prometheus.GaugeValue, s.Lag.Seconds(), s.Kind)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -82,8 +83,18 @@ var keys = []key{
 		value: level{},
 	},
 	{
-		name: "log.format", flag: "log-format", usage: "format of the log: text or json",
-		value: word(func(c *Config) *string { return &c.Log.Format }, "text", "json"),
+		name: "log.format", flag: "log-format", usage: "format of the log: text, json, or auto for text on a terminal",
+		value: word(func(c *Config) *string { return &c.Log.Format }, "auto", "text", "json"),
+	},
+	{
+		name: "otlp.endpoint", flag: "otlp-endpoint", ambient: "OTEL_EXPORTER_OTLP_ENDPOINT", secret: true,
+		usage: "URL of a collector for traces, OTLP over HTTP",
+		value: text(func(c *Config) *string { return &c.OTLP.Endpoint }, httpURL),
+	},
+	{
+		name: "otlp.traces", flag: "otlp-traces", ambient: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", secret: true,
+		usage: "URL that traces are sent to, in place of v1/traces below --otlp-endpoint",
+		value: text(func(c *Config) *string { return &c.OTLP.Traces }, httpURL),
 	},
 	{
 		name: "node.id", flag: "node-id", usage: "UUID of this node, in place of the data dir's own",
@@ -248,6 +259,16 @@ func address(text string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%q is not an address with a port, such as [::]:8006 or 127.0.0.1:8006", text)
+	}
+	return nil
+}
+
+func httpURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errors.New("not a URL such as http://localhost:4318") // which may hold a password
 	}
 	return nil
 }

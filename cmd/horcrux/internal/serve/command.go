@@ -11,10 +11,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"horcrux/cmd/horcrux/internal/cli"
 	"horcrux/cmd/horcrux/internal/config"
 	"horcrux/cmd/horcrux/internal/datadir"
+	"horcrux/pkg/trace"
 )
 
 // Command is `horcrux serve`.
@@ -48,7 +50,7 @@ func Command() *cobra.Command {
 func serve(ctx context.Context, c *config.Config, flags *pflag.FlagSet, out io.Writer) error {
 	var level slog.LevelVar
 	level.Set(c.Log.Level)
-	log := logger(c.Log.Format, &level)
+	log := logger(os.Stderr, c.Log.Format, &level)
 	if c.DataDir == "" {
 		c.DataDir = datadir.Resolve("")
 	}
@@ -71,12 +73,13 @@ func alone(c *config.Config) error {
 	return fmt.Errorf("--services %v runs a part of the services, which find the others through --nats and --database: name both", c.Services)
 }
 
-func logger(format string, level slog.Leveler) *slog.Logger {
+// logger writes for people on a terminal and for programs elsewhere, unless it is told which.
+func logger(to *os.File, format string, level slog.Leveler) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	if format == "text" || format == "auto" && term.IsTerminal(int(to.Fd())) {
+		return slog.New(trace.Handler(slog.NewTextHandler(to, o)))
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o))
+	return slog.New(trace.Handler(slog.NewJSONHandler(to, o)))
 }
 
 // reload reads the configuration again at each SIGHUP, takes what can be taken while running, and says what cannot.

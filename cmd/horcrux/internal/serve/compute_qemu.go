@@ -13,6 +13,7 @@ import (
 	"horcrux/services/compute/hypervisor/accel"
 	"horcrux/services/compute/hypervisor/libvirt"
 	"horcrux/services/compute/hypervisor/libvirt/libvirtd"
+	"horcrux/services/compute/hypervisor/traced"
 )
 
 // systemURI is libvirt's own default.
@@ -52,10 +53,10 @@ func (s *server) compute(ctx context.Context) error {
 	}
 	s.stack.push("libvirt connection for usage", func(context.Context) error { return watched.Close() })
 	svc := compute.New(compute.Options{
-		Node: s.node, Store: s.store, Bus: s.bus, Driver: driver, Networks: driver, Usage: watched, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
+		Node: s.node, Store: s.store, Bus: s.bus, Driver: traced.Driver(driver), Metrics: s.effort, Networks: driver, Usage: watched, ImageDirs: s.imageDirs(), Log: s.log.With("part", compute.Domain),
 		Accelerator: how.Accelerator, Secrets: s.vault,
 	})
-	s.collectors = append(s.collectors, svc.Collectors()...)
+	s.seen = append(s.seen, svc.Collectors()...)
 	s.stack.run(compute.Domain, svc.Run)
 	s.offer(compute.Domain, "hypervisor", svc.Ready)
 	s.stack.run("consoles", console.New(console.Options{

@@ -61,7 +61,7 @@ func (s *server) gateway(ctx context.Context) error {
 		Store: s.store, Bus: s.bus, Wake: wake, Pool: s.pool, DataDir: s.dir.Root, Socket: s.dir.APISocket(), Listen: s.address(),
 		Names: []string{s.nodeName()}, Log: s.log.With("part", "api"), Ready: ready, ImageDirs: s.imageDirs(), Secrets: s.vault, Deadline: s.config.Deadline,
 		Elsewhere:  func() map[string]error { return s.elsewhere(roster.Services()) },
-		Collectors: append(s.collectors, s.fenceLag()),
+		Collectors: s.seen,
 		Features:   build.Features(),
 		Version:    openapi.Version{Version: build.Version, Commit: build.Commit, Go: runtime.Version()},
 		Node: func(_ context.Context, ref string) (uuid.UUID, error) {
