@@ -48,7 +48,8 @@ type Options struct {
 	ImageDirs  []string // where files that a request names may lie
 	// Node finds a node by id or name; not_found if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
-	// Watchers is how many event streams may be open at a time; 0 means 256.
+	// Watchers is how many event streams may be open at a time; 0 means 2,048. One costs a connection, a goroutine or
+	// two and their buffers, 50 kB, but no read of the log once it has come to its end.
 	Watchers int
 
 	document []byte                    // tests serve another contract,
@@ -65,6 +66,7 @@ type Server struct {
 	registry *prometheus.Registry
 	docs     []byte
 	watchers chan struct{} // a place for each open event stream
+	tail     *tail         // which they share
 
 	drain    sync.Once
 	draining chan struct{}
@@ -75,7 +77,7 @@ var _ StrictServerInterface = (*Server)(nil)
 // New returns a Server. It fails when the OpenAPI document does not hold what the server needs.
 func New(o Options) (*Server, error) {
 	if o.Watchers == 0 {
-		o.Watchers = 256
+		o.Watchers = 2048
 	}
 	if o.document == nil {
 		o.document = openapi.YAML
@@ -89,6 +91,7 @@ func New(o Options) (*Server, error) {
 		Options: o, contract: c, past: past.Reader{Store: o.Store}, registry: prometheus.NewRegistry(),
 		watchers: make(chan struct{}, o.Watchers), draining: make(chan struct{}),
 	}
+	s.tail = newTail(s, o.Model.Moved)
 	s.metrics = newMetrics(s.registry, o.Model)
 	s.registry.MustRegister(o.Collectors...)
 	if s.docs, err = renderDocs(c); err != nil {
