@@ -40,6 +40,7 @@ var measurements = []measurement{
 	{"append", "append from Go ÷ pgbench calling the same append; batches ÷ single events", appends},
 	{"lag", "from an append's commit to the read model", lag},
 	{"rebuild", "rebuild of a read model ÷ COPY of the log", rebuild},
+	{"watch", "an event from the gateway to 1,000 watchers ÷ a message through NATS to as many", watch},
 	{"idle", "memory of the idle process tree", idle},
 	{"ready", "start to ready", ready},
 }
