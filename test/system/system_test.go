@@ -98,6 +98,12 @@ func settled(t *testing.T, i *instance.Instance) {
 // guestFiles puts a kernel, and an initrd that does what then says, where a request may name them.
 func guestFiles(t *testing.T, i *instance.Instance, then initrd.Then) (kernel, image string) {
 	t.Helper()
+	return slowGuestFiles(t, i, then, 0)
+}
+
+// slowGuestFiles are those of a guest that does nothing at all for a while once its kernel is up.
+func slowGuestFiles(t *testing.T, i *instance.Instance, then initrd.Then, wait time.Duration) (kernel, image string) {
+	t.Helper()
 	put := func(from, name string) string {
 		b, err := os.ReadFile(from)
 		to := filepath.Join(i.Dir, "images", name)
@@ -106,7 +112,7 @@ func guestFiles(t *testing.T, i *instance.Instance, then initrd.Then) (kernel, i
 		}
 		return to
 	}
-	return put(guest.Kernel(t), "vmlinuz"), put(guest.Initrd(t, then), "initrd")
+	return put(guest.Kernel(t), "vmlinuz"), put(guest.SlowInitrd(t, then, wait), "initrd")
 }
 
 // small is a machine that needs next to nothing, with more and other fields.

@@ -66,10 +66,7 @@ func FuzzDocument(f *testing.F) {
 		if err := d.Unmarshal(text); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		var devices []int
-		for _, n := range []int{len(d.Devices.Disks), len(d.Devices.Interfaces), len(d.Devices.Hostdevs), len(d.Devices.Filesystems)} {
-			devices = append(devices, n)
-		}
+		devices := []int{len(d.Devices.Disks), len(d.Devices.Interfaces), len(d.Devices.Hostdevs), len(d.Devices.Filesystems)}
 		if devices[0] != 4 || devices[1] != 1 || devices[2] != 0 || devices[3] != 0 || d.QEMUCommandline != nil {
 			t.Fatalf("%v devices: %s", devices, text)
 		}

@@ -34,7 +34,13 @@ func Kernel(t testing.TB) string {
 // Initrd writes an initial ram disk whose guest says Line.
 func Initrd(t testing.TB, then initrd.Then) string {
 	t.Helper()
-	o := initrd.Options{Line: Line, Then: then}
+	return SlowInitrd(t, then, 0)
+}
+
+// SlowInitrd is Initrd for a guest that does nothing at all for a while once its kernel is up.
+func SlowInitrd(t testing.TB, then initrd.Then, wait time.Duration) string {
+	t.Helper()
+	o := initrd.Options{Line: Line, Then: then, Wait: wait}
 	if then == initrd.Obey {
 		for _, path := range files(t)[1:] {
 			module, err := os.ReadFile(path)
