@@ -44,6 +44,7 @@ var measurements = []measurement{
 	{"stats", "usage of all running machines over REST ÷ virsh domstats", stats},
 	{"starts", "parallel starts over REST ÷ xargs -P of virsh start", starts},
 	{"resync", "a look at all machines, none of which has changed", resync},
+	{"watch", "an event from the gateway to 1,000 watchers ÷ a message through NATS to as many", watch},
 	{"idle", "memory of the idle process tree", idle},
 	{"ready", "start to ready", ready},
 }

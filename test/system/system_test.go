@@ -98,7 +98,13 @@ func settled(t *testing.T, i *instance.Instance) {
 // guestFiles puts a kernel, and an initrd that does what then says, where a request may name them.
 func guestFiles(t *testing.T, i *instance.Instance, then initrd.Then) (kernel, image string) {
 	t.Helper()
-	return imageFile(t, i, guest.Kernel(t), "vmlinuz"), imageFile(t, i, guest.Initrd(t, then), "initrd")
+	return slowGuestFiles(t, i, then, 0)
+}
+
+// slowGuestFiles are those of a guest that does nothing at all for a while once its kernel is up.
+func slowGuestFiles(t *testing.T, i *instance.Instance, then initrd.Then, wait time.Duration) (kernel, image string) {
+	t.Helper()
+	return imageFile(t, i, guest.Kernel(t), "vmlinuz"), imageFile(t, i, guest.SlowInitrd(t, then, wait), "initrd")
 }
 
 // imageFile puts a file where a request may name it.

@@ -52,7 +52,8 @@ type Options struct {
 	Secrets Secrets
 	// Node finds a node by id or name; not_found if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
-	// Watchers is how many event streams may be open at a time; 0 means 256.
+	// Watchers is how many event streams may be open at a time; 0 means 2,048. One costs a connection, a goroutine or
+	// two and their buffers, 50 kB, but no read of the log once it has come to its end.
 	Watchers int
 	// Consoles reaches the nodes for the consoles of virtual machines, of which MaxConsoles may be open at a time; 0 means
 	// 256.
@@ -79,6 +80,7 @@ type Server struct {
 	docs     []byte
 	watchers chan struct{} // a place for each open event stream
 	consoles chan struct{} // and for each open console
+	tail     *tail         // which they share
 
 	drain    sync.Once
 	draining chan struct{}
@@ -89,7 +91,7 @@ var _ StrictServerInterface = (*Server)(nil)
 // New returns a Server. It fails when the OpenAPI document does not hold what the server needs.
 func New(o Options) (*Server, error) {
 	if o.Watchers == 0 {
-		o.Watchers = 256
+		o.Watchers = 2048
 	}
 	if o.MaxConsoles == 0 {
 		o.MaxConsoles = 256
@@ -106,6 +108,7 @@ func New(o Options) (*Server, error) {
 		Options: o, contract: c, past: past.Reader{Store: o.Store}, registry: prometheus.NewRegistry(),
 		watchers: make(chan struct{}, o.Watchers), consoles: make(chan struct{}, o.MaxConsoles), draining: make(chan struct{}),
 	}
+	s.tail = newTail(s, o.Model.Moved)
 	s.metrics = newMetrics(s.registry, o.Model)
 	s.registry.MustRegister(o.Collectors...)
 	if s.docs, err = renderDocs(c); err != nil {

@@ -87,6 +87,26 @@ func (d driver) Reset(ctx context.Context, id uuid.UUID) error {
 	return change(ctx, "Reset", id, d.Driver.Reset)
 }
 
+func (d driver) Reboot(ctx context.Context, id uuid.UUID) error {
+	return change(ctx, "Reboot", id, d.Driver.Reboot)
+}
+
+func (d driver) Configure(ctx context.Context, spec hypervisor.Spec) error {
+	return span(ctx, "Configure", spec.ID, func(ctx context.Context) error { return d.Driver.Configure(ctx, spec) })
+}
+
+func (d driver) Adjust(ctx context.Context, spec hypervisor.Spec) error {
+	return span(ctx, "Adjust", spec.ID, func(ctx context.Context) error { return d.Driver.Adjust(ctx, spec) })
+}
+
+func (d driver) Adopt(ctx context.Context, id uuid.UUID) error {
+	return change(ctx, "Adopt", id, d.Driver.Adopt)
+}
+
+func (d driver) Describe(ctx context.Context, id uuid.UUID, seen uint64) (hypervisor.Description, error) {
+	return answer(ctx, "Describe", id, func(ctx context.Context) (hypervisor.Description, error) { return d.Driver.Describe(ctx, id, seen) })
+}
+
 func (d driver) SetAutostart(ctx context.Context, id uuid.UUID, on bool) error {
 	return span(ctx, "SetAutostart", id, func(ctx context.Context) error { return d.Driver.SetAutostart(ctx, id, on) })
 }

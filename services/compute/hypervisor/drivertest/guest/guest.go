@@ -35,22 +35,28 @@ func Kernel(t testing.TB) string {
 // Initrd writes an initial ram disk whose guest says Line.
 func Initrd(t testing.TB, then initrd.Then) string {
 	t.Helper()
+	return SlowInitrd(t, then, 0)
+}
+
+// SlowInitrd is Initrd for a guest that does nothing at all for a while once its kernel is up.
+func SlowInitrd(t testing.TB, then initrd.Then, wait time.Duration) string {
+	t.Helper()
 	if then == initrd.Obey {
-		return write(t, then, "evdev.ko", "button.ko")
+		return write(t, initrd.Options{Then: then, Wait: wait}, "evdev.ko", "button.ko")
 	}
-	return write(t, then)
+	return write(t, initrd.Options{Then: then, Wait: wait})
 }
 
 // Telling writes an initial ram disk whose guest idles, and tells of its memory through the balloon.
 func Telling(t testing.TB) string {
 	t.Helper()
-	return write(t, initrd.Idle, balloon...)
+	return write(t, initrd.Options{Then: initrd.Idle}, balloon...)
 }
 
 // write writes an initial ram disk whose guest loads modules first, those that the kernel does not have built in.
-func write(t testing.TB, then initrd.Then, modules ...string) string {
+func write(t testing.TB, o initrd.Options, modules ...string) string {
 	t.Helper()
-	o := initrd.Options{Line: Line, Then: then}
+	o.Line = Line
 	for _, path := range files(t)[1:] {
 		if !slices.Contains(modules, filepath.Base(path)) {
 			continue
