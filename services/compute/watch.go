@@ -80,7 +80,7 @@ func (w *watcher) once(ctx context.Context) error {
 			if !w.observe(ctx, c.ID, state(c.State), c.Cause) {
 				resync.Reset(resyncAgain)
 			}
-			if c.Cause == "defined" {
+			if c.Cause == "defined" || c.Cause == "undefined" {
 				w.inspector.soon(c.ID)
 				inspect.Reset(w.inspector.pause())
 			}
@@ -162,7 +162,7 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 // looks for itself: it is looked at again.
 func (w *watcher) observe(ctx context.Context, id uuid.UUID, state wire.State, cause string) bool {
 	w.inspector.state(id, state)
-	if last, ok := w.seen[id]; ok && last == state && cause != "undefined" {
+	if last, ok := w.seen[id]; ok && last == state {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, infoTime)

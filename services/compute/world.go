@@ -28,7 +28,7 @@ func (s *Service) repairIntent() events.Intent {
 
 // inspection is a domain's configuration as the decider compares it.
 func (s *Service) inspection(d hypervisor.Description, cause string) vm.Inspected {
-	out := vm.Inspected{Node: s.Node, Next: configuration(d.Next), Cause: cause, Repair: s.repairIntent(), At: s.Clock()}
+	out := vm.Inspected{Node: s.Node, Next: configuration(d.Next), Transient: d.Transient, Cause: cause, Repair: s.repairIntent(), At: s.Clock()}
 	if d.Running != nil {
 		running := configuration(*d.Running)
 		out.Running = &running
@@ -250,7 +250,8 @@ func (i *inspector) next(ctx context.Context) {
 	if err != nil || !d.Managed || d.Version == i.seen[id] {
 		return // what is wrong with the hypervisor the watch finds out
 	}
-	m, err := engine.Observe(ctx, i.engine, i.machines, id, "reconfigured", i.inspection(d, "reconfigured"))
+	seen := i.inspection(d, "reconfigured")
+	m, err := engine.Observe(ctx, i.engine, i.machines, id, seen.Reason(), seen)
 	if err != nil {
 		i.Log.Error("record a configuration; it is looked at again", "vm", id, "err", err)
 		return

@@ -44,14 +44,22 @@ func TestWorldChanges(t *testing.T) {
 		shows(t, i, "record", func(v openapi.VM) bool { return v.State == vm.StateError })
 	})
 	i.Run(t, "repaired", func(t *testing.T) {
+		repairs := 0
 		brought := func(what string, holds func() bool) {
 			t.Helper()
-			instance.Eventually(t, time.Minute, what+" is brought back", holds)
-			instance.Eventually(t, time.Minute, what+": the record says so", func() bool {
-				var v openapi.VM
-				i.Get("/api/vms/repair", &v)
-				return v.State == vm.StateRunning
+			repairs++
+			instance.Eventually(t, time.Minute, what+" is told to be brought back", func() bool {
+				var h openapi.History
+				i.Get("/api/vms/repair/history?limit=1000", &h)
+				n := 0
+				for _, e := range h.Items {
+					if e.Type == "vm.repaired" {
+						n++
+					}
+				}
+				return n == repairs
 			})
+			instance.Eventually(t, time.Minute, what+" is brought back", holds)
 			i.Must("POST", "/api/vms/repair/pause", nil) // a command: repairs are counted anew
 			i.Must("POST", "/api/vms/repair/resume", nil)
 		}
@@ -63,9 +71,11 @@ func TestWorldChanges(t *testing.T) {
 		brought("one whose emulator was killed", running)
 		virsh(t, i, "suspend", "repair")
 		brought("one that was suspended", running)
-		virsh(t, i, "destroy", "repair")
 		virsh(t, i, "undefine", "repair")
-		brought("one that was undefined", running)
+		brought("one that was undefined", func() bool {
+			out, _ := tryVirsh(i, "dominfo", "repair")
+			return strings.Contains(out, "Persistent:     yes")
+		})
 		virsh(t, i, "setvcpus", "repair", "2", "--config")
 		brought("a configuration", func() bool {
 			out, _ := tryVirsh(i, "vcpucount", "repair", "--config", "--current")
@@ -84,6 +94,7 @@ func shows(t *testing.T, i *instance.Instance, name string, as func(openapi.VM) 
 		}
 	}()
 	instance.Eventually(t, heal, name+" is shown as it is", func() bool {
+		v = openapi.VM{} // a map keeps what it had
 		i.Get("/api/vms/"+name, &v)
 		return as(v)
 	})

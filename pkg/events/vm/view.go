@@ -35,6 +35,7 @@ type View struct {
 	Autostart   bool       `json:"autostart"`
 	OnDrift     string     `json:"on_drift"`
 	Adopted     bool       `json:"adopted"`
+	Transient   bool       `json:"transient"`
 	Accelerator *string    `json:"accelerator"`
 	Pending     Fields     `json:"pending"`
 	State       State      `json:"state"`
@@ -105,14 +106,16 @@ func apply(v *View, event any, e events.Event) bool {
 	case RebootFailed:
 		observed(ev.State)
 	case Lost:
+		v.Transient = false
 		observed(StateError)
 	case Updated:
 		v.change(ev.Change)
 	case Drifted:
 		v.change(ev.Change)
-		v.ObservedAt = &e.At
+		v.Transient, v.ObservedAt = ev.Transient, &e.At
 	case Repaired:
 		v.change(ev.Change)
+		v.Transient = ev.Transient
 		observed(ev.State)
 	case RepairFailed:
 		observed(ev.State)

@@ -13,6 +13,8 @@ import (
 type Drifted struct {
 	Cause string `json:"cause"`
 	Change
+	// Transient says that the hypervisor forgets the machine once it stops.
+	Transient bool `json:"transient,omitempty"`
 }
 
 // RepairRequested is the intent to bring back what others changed, where the machine's policy says so.
@@ -28,6 +30,7 @@ type RepairRequested struct {
 type Repaired struct {
 	State State `json:"state"`
 	Change
+	Transient bool `json:"transient,omitempty"`
 }
 
 // RepairFailed says that it could not be brought back. State is what was observed after it.

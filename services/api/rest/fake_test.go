@@ -121,7 +121,7 @@ func (s *service) decide(ctx context.Context, cmd events.Command) (bus.Decision,
 		case no != nil:
 		case cmd.IfVersion != nil && *cmd.IfVersion != h[0].Head.Version:
 			no = problem.New(problem.VersionConflict, "the object has version %d", h[0].Head.Version)
-		case h[0].Head.Version == 0 && cmd.Verb() != "create":
+		case h[0].Head.Version == 0 && cmd.Verb() != "create" && cmd.Verb() != "import":
 			no = problem.New(problem.NotFound, "there is no such object")
 		default:
 			object, no = s.happen(object, h[0], cmd)

@@ -91,7 +91,7 @@ func TestImport(t *testing.T) {
 	if op := w.post("/api/vms/import?wait=5", `{"native_id":"old"}`).is(200).operation(); op.ResourceID != found.ID || op.Type != "vm.import" {
 		t.Errorf("imported by %+v", op)
 	}
-	w.post("/api/vms/import", `{"native_id":"nobody"}`).problem(problem.InvalidValue)
+	w.post("/api/vms/import", `{"native_id":"nobody"}`).problem(problem.InvalidValue, "native_id")
 	w.post("/api/vms/import", `{"native_id":"old","backend":"incus"}`).problem(problem.FeatureNotBuilt)
 	o.unmanaged.Missing = []usage.Missing{{Name: "silent"}}
 	w.post("/api/vms/import", `{"native_id":"nobody"}`).problem(problem.HypervisorUnavailable)

@@ -29,7 +29,9 @@ func (r Reader) Unmanaged(ctx context.Context) (Unmanaged, error) {
 	for _, items := range parts {
 		out.Items = append(out.Items, items...)
 	}
-	slices.SortFunc(out.Items, func(a, b vm.Unmanaged) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Node.String(), b.Node.String())) })
+	slices.SortFunc(out.Items, func(a, b vm.Unmanaged) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Node.String(), b.Node.String()))
+	})
 	out.Missing = missing
 	return out, err
 }

@@ -125,6 +125,8 @@ type Description struct {
 	Domain
 	Running *Spec // nil when nothing runs
 	Next    Spec  // what the next start has
+	// Transient says that it runs and is forgotten once it stops.
+	Transient bool
 	// Version changes whenever the domain's document does.
 	Version uint64
 }

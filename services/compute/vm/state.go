@@ -27,6 +27,7 @@ type Machine struct {
 	Repairs    int // one after the other
 	RepairedAt time.Time
 	GaveUp     bool
+	Transient  bool // forgotten by the hypervisor once it stops
 	// Pending are the fields of Spec that the guest takes at its next start.
 	Pending vm.Fields
 	// BootMemoryMB is what the guest was started with, which its balloon cannot exceed.
@@ -157,6 +158,7 @@ func Evolve(m Machine, event any) Machine {
 	case vm.RebootFailed:
 		settle(ev.State)
 	case vm.Lost:
+		m.Transient = false
 		m.Defined = false
 		settle(vm.StateError)
 	case vm.UpdateRequested:
@@ -169,6 +171,7 @@ func Evolve(m Machine, event any) Machine {
 		m.Intent = nil
 	case vm.Drifted:
 		m = m.changed(ev.Change)
+		m.Transient = ev.Transient
 	case vm.RepairRequested:
 		begin(ev.Intent, "")
 		if ev.At.Sub(m.RepairedAt) >= repairWindow {
@@ -177,7 +180,7 @@ func Evolve(m Machine, event any) Machine {
 		m.Repairs, m.RepairedAt = m.Repairs+1, ev.At
 	case vm.Repaired:
 		m = m.changed(vm.Change{Changed: ev.Changed, Pending: ev.Pending, Sources: ev.Sources})
-		m.Defined = true
+		m.Defined, m.Transient = true, ev.Transient
 		settle(ev.State)
 	case vm.RepairFailed:
 		m.Defined = ev.State != vm.StateError

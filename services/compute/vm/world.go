@@ -29,11 +29,21 @@ type (
 		Node    uuid.UUID
 		Running *Configuration
 		Next    Configuration
-		Cause   string
-		Repair  events.Intent
-		At      time.Time
+		// Transient says that it runs and is forgotten once it stops.
+		Transient bool
+		Cause     string
+		Repair    events.Intent
+		At        time.Time
 	}
 )
+
+// Reason is what others did to the domain, as far as it can be told.
+func (c Inspected) Reason() string {
+	if c.Transient {
+		return "undefined"
+	}
+	return c.Cause
+}
 
 // Configuration is what a hypervisor has of a machine, as far as it is compared.
 type Configuration struct {
@@ -65,10 +75,7 @@ func (m Machine) observed(c Observed) []any {
 		return m.repair([]any{vm.Lost{Cause: c.Cause}}, c.Cause, c.Repair, c.At)
 	}
 	if c.State == m.State {
-		if c.Cause != "undefined" {
-			return nil
-		}
-		return m.repair([]any{vm.Drifted{Cause: c.Cause, Change: vm.Change{Pending: m.Pending}}}, c.Cause, c.Repair, c.At) // it runs on, and is gone once it stops
+		return nil
 	}
 	var evs []any
 	switch c.State {
@@ -104,13 +111,20 @@ func (m Machine) inspected(c Inspected) ([]any, error) {
 		return nil, nil
 	}
 	change, err := m.drift(c)
-	if err != nil || change == nil {
+	if err != nil {
 		return nil, err
 	}
-	if m.Spec.OnDrift == "repair" && !m.GaveUp {
-		return m.repair(nil, c.Cause, c.Repair, c.At), nil
+	repairs := m.Spec.OnDrift == "repair" && !m.GaveUp
+	if change == nil && c.Transient == m.Transient && !(c.Transient && repairs) {
+		return nil, nil
 	}
-	return []any{vm.Drifted{Cause: c.Cause, Change: *change}}, nil
+	if repairs {
+		return m.repair(nil, c.Reason(), c.Repair, c.At), nil
+	}
+	if change == nil {
+		change = &vm.Change{Pending: m.Pending}
+	}
+	return []any{vm.Drifted{Cause: c.Reason(), Change: *change, Transient: c.Transient}}, nil
 }
 
 // drift is how the hypervisor's configuration differs from ours; nil if it does not.
@@ -192,6 +206,7 @@ func (m Machine) repaired(c Settled) ([]any, error) {
 	if c.Left == nil {
 		return []any{done}, nil
 	}
+	done.Transient = c.Left.Transient
 	left, err := m.drift(*c.Left)
 	if left != nil {
 		done.Change = *left

@@ -107,6 +107,12 @@ func TestDrift(t *testing.T) {
 			t.Errorf("got %+v", m)
 		}
 	})
+	t.Run("of the next start alone", func(t *testing.T) {
+		m := given(t, with(started, look(cpus(2), nil), look(cpus(2), cpus(2)))...)
+		if m.Spec.CPUs != 2 || len(m.Pending) != 0 {
+			t.Errorf("got %+v", m)
+		}
+	})
 	t.Run("of what is off", func(t *testing.T) {
 		off := vm.Inspected{Node: node, Next: found(cpus(2)), Cause: "defined"}
 		if m := given(t, with(defined, off)...); m.Spec.CPUs != 2 || len(m.Pending) != 0 {

@@ -3,6 +3,8 @@ package drivertest
 import (
 	"reflect"
 
+	"github.com/google/uuid"
+
 	"horcrux/services/compute/hypervisor"
 )
 
@@ -122,4 +124,51 @@ func (c *cas) changeableRunning() hypervisor.Spec {
 	spec := c.changeable()
 	c.ok(c.d.Start(c.ctx(), spec.ID))
 	return spec
+}
+
+func (s *suite) adopt() {
+	s.cas("OK", func(c *cas) {
+		spec := c.spec()
+		c.h.Foreign(c.T, spec)
+		for range 2 { // what holds already is success
+			c.ok(c.d.Adopt(c.ctx(), spec.ID))
+			if !c.see(spec.ID, hypervisor.Off).Managed {
+				c.Error("is not ours")
+			}
+		}
+	}, Foreign)
+	s.notFound(func(c *cas, id uuid.UUID) error { return c.d.Adopt(c.ctx(), id) })
+}
+
+func (s *suite) describe() {
+	s.cas("WhatWasDefined", func(c *cas) {
+		spec := c.changeable()
+		d, err := c.d.Describe(c.ctx(), spec.ID, 0)
+		c.ok(err)
+		if n := d.Next; d.Running != nil || d.Transient || !d.Managed || n.CPUs != 1 || n.MaxCPUs != 2 || n.MemoryMB != spec.MemoryMB ||
+			len(n.Disks) != 1 || n.Disks[0].Path != spec.Disks[0].Path || len(n.NICs) != 1 || n.NICs[0].MAC != spec.NICs[0].MAC {
+			c.Errorf("described as %+v", d)
+		}
+	}, Change)
+	s.cas("OnlyWhatIsNew", func(c *cas) {
+		spec := c.changeableRunning()
+		d, err := c.d.Describe(c.ctx(), spec.ID, 0)
+		c.ok(err)
+		if d.Running == nil || d.Version == 0 {
+			c.Fatalf("described as %+v", d)
+		}
+		again, err := c.d.Describe(c.ctx(), spec.ID, d.Version)
+		c.ok(err)
+		if again.Version != d.Version || again.Running != nil {
+			c.Errorf("told again: %+v", again)
+		}
+		spec.CPUs = 2
+		c.ok(c.d.Adjust(c.ctx(), spec))
+		d, err = c.d.Describe(c.ctx(), spec.ID, again.Version)
+		c.ok(err)
+		if d.Running == nil || d.Running.CPUs != 2 || d.Next.CPUs != 1 {
+			c.Errorf("with another CPU it is %+v", d)
+		}
+	}, Change)
+	s.notFound(func(c *cas, id uuid.UUID) error { _, err := c.d.Describe(c.ctx(), id, 0); return err })
 }

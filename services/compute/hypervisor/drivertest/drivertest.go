@@ -101,6 +101,8 @@ func Run(t *testing.T, h Harness) {
 		{"Reboot", (*suite).reboot},
 		{"Configure", (*suite).configure},
 		{"Adjust", (*suite).adjust},
+		{"Adopt", (*suite).adopt},
+		{"Describe", (*suite).describe},
 		{"SetAutostart", (*suite).autostart},
 		{"SetDescription", (*suite).description},
 		{"Domain", (*suite).domain},

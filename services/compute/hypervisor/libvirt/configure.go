@@ -28,22 +28,21 @@ func (d *Driver) configure(ctx context.Context, spec hypervisor.Spec) error {
 	if err != nil {
 		return err
 	}
-	next, err := document(spec, s.kind, d.opts.ConsoleDir)
-	if err != nil {
-		return err
-	}
 	old, err := domainXML(ctx, s, spec.ID, golibvirt.DomainXMLInactive|golibvirt.DomainXMLSecure)
 	if err != nil {
 		return err
 	}
-	known, err := domainXML(ctx, s, spec.ID, 0) // of what runs, if anything does
-	if err != nil {
-		return err
-	}
+	next := old
 	if spec.Adopted {
-		amend(old, spec)
-		next = old
+		amend(next, spec)
 	} else {
+		if next, err = document(spec, s.kind, d.opts.ConsoleDir); err != nil {
+			return err
+		}
+		known, err := domainXML(ctx, s, spec.ID, 0) // of what runs, if anything does
+		if err != nil {
+			return err
+		}
 		keep(next, old, known)
 	}
 	text, err := marshal(next)

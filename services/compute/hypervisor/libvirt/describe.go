@@ -52,6 +52,7 @@ func (d *Driver) describe(ctx context.Context, id uuid.UUID, seen uint64) (out h
 	}
 	type documents struct {
 		dom           hypervisor.Domain
+		persistent    int32
 		running, next string
 	}
 	docs, err := exchange(ctx, s, look, func(l *golibvirt.Libvirt) (docs documents, err error) {
@@ -66,6 +67,9 @@ func (d *Driver) describe(ctx context.Context, id uuid.UUID, seen uint64) (out h
 			return docs, err
 		}
 		docs.dom.Autostart = on != 0
+		if docs.persistent, err = l.DomainIsPersistent(handle(id)); err != nil {
+			return docs, err
+		}
 		if active(docs.dom.State) {
 			if docs.running, err = l.DomainGetXMLDesc(handle(id), 0); err != nil {
 				return docs, err
@@ -77,8 +81,8 @@ func (d *Driver) describe(ctx context.Context, id uuid.UUID, seen uint64) (out h
 	if err != nil {
 		return out, err
 	}
-	out.Domain = docs.dom
-	if out.Version = version(docs.running, docs.next, docs.dom.Autostart); out.Version == seen {
+	out.Domain, out.Transient = docs.dom, docs.persistent == 0
+	if out.Version = version(docs.running, docs.next, docs.dom.Autostart, out.Transient); out.Version == seen {
 		return out, nil
 	}
 	next, err := parseDomain(docs.next)
@@ -99,9 +103,9 @@ func (d *Driver) describe(ctx context.Context, id uuid.UUID, seen uint64) (out h
 }
 
 // version tells documents apart. 0 stands for none.
-func version(running, next string, autostart bool) uint64 {
+func version(running, next string, autostart, transient bool) uint64 {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%d %t ", len(running), autostart)
+	fmt.Fprintf(h, "%d %t %t ", len(running), autostart, transient)
 	h.Write([]byte(running))
 	h.Write([]byte(next))
 	return max(h.Sum64(), 1)

@@ -11,11 +11,13 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	wire "horcrux/pkg/events/network"
 	"horcrux/pkg/trace"
 	"horcrux/services/compute/hypervisor"
 	"horcrux/services/compute/hypervisor/drivertest"
 	"horcrux/services/compute/hypervisor/fake"
 	"horcrux/services/compute/hypervisor/traced"
+	"horcrux/services/compute/network"
 )
 
 func record(t *testing.T) *tracetest.SpanRecorder {
@@ -83,9 +85,10 @@ func TestOutcome(t *testing.T) {
 func TestTransparent(t *testing.T) {
 	record(t)
 	h := fake.New()
+	h.AddNetwork(network.Definition{ID: uuid.New(), Spec: wire.Spec{Name: "default"}}, true)
 	lacks := map[drivertest.Capability]string{}
 	for _, c := range []drivertest.Capability{
-		drivertest.Break, drivertest.Hang, drivertest.Foreign, drivertest.Describe, drivertest.Crash,
+		drivertest.Break, drivertest.Hang, drivertest.Foreign, drivertest.Describe, drivertest.Crash, drivertest.Change,
 	} {
 		lacks[c] = "tried on the fake itself"
 	}
