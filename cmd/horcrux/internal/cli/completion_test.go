@@ -91,7 +91,7 @@ func TestFixedValues(t *testing.T) {
 		"vm create t1 --cpus ":               "",
 		"doctor --libvirt-private ":          "auto | yes | no",
 		"doctor --log-level ":                "debug | info | warn | error",
-		"help vm start":                       "start\tStart a virtual machine",
+		"help vm start":                      "start\tStart a virtual machine",
 		"comp":                               "completion\tCompletion of commands, flags and live names for a shell",
 	} {
 		r := horcrux(t, nil, append([]string{cobra.ShellCompRequestCmd}, strings.Split(line, " ")...)...)
