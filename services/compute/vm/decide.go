@@ -140,6 +140,12 @@ func Decide(m Machine, c any) ([]any, error) {
 		return m.resizeDisk(c)
 	case ChangeDisk:
 		return m.changeDisk(c)
+	case Snapshot:
+		return m.snapshot(c)
+	case RestoreSnapshot:
+		return m.restoreSnapshot(c)
+	case DeleteSnapshot:
+		return m.deleteSnapshot(c)
 	case Delete:
 		return m.delete(c)
 	case Remove:
@@ -244,6 +250,12 @@ func (m Machine) fact(c any) []any {
 			return []any{vm.Reset{}}
 		case "vm.reboot":
 			return []any{vm.Rebooted{}}
+		case "vm.snapshot":
+			return []any{vm.Snapshotted{Taken: m.Take}}
+		case "vm.restore_snapshot":
+			return []any{m.Restore}
+		case "vm.delete_snapshot":
+			return []any{m.Give}
 		}
 		return []any{m.seen(c.State, "")}
 	case Failed:
@@ -265,6 +277,12 @@ func (m Machine) fact(c any) []any {
 			return []any{vm.ResetFailed{Problem: c.Problem, State: c.State}}
 		case "vm.reboot":
 			return []any{vm.RebootFailed{Problem: c.Problem, State: c.State}}
+		case "vm.snapshot":
+			return []any{vm.SnapshotFailed{Problem: c.Problem, State: c.State}}
+		case "vm.restore_snapshot":
+			return []any{vm.RestoreFailed{Problem: c.Problem, State: c.State}}
+		case "vm.delete_snapshot":
+			return []any{vm.SnapshotRemoveFailed{Problem: c.Problem, State: c.State}}
 		case "vm.remove":
 			return []any{vm.RemoveFailed{Problem: c.Problem, State: c.State}}
 		}
