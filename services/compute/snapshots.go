@@ -53,11 +53,15 @@ func (s *Service) snapshot(ctx context.Context, id uuid.UUID, m vm.Machine) erro
 	if err := s.Driver.Snapshot(ctx, id, hypervisor.Snapshot{Name: t.Name, Description: t.Description, Memory: t.Memory}); err != nil {
 		return err
 	}
-	if t.State != wire.StateRunning {
+	return s.goOn(ctx, id, t.State)
+}
+
+// goOn lets a guest run that is to. It is held while its memory is written, and a daemon that died then has left it so.
+func (s *Service) goOn(ctx context.Context, id uuid.UUID, state wire.State) error {
+	if state != wire.StateRunning {
 		return nil
 	}
-	// It is held while its memory is written. A daemon that died then has left it so.
-	if err := s.Driver.Resume(ctx, id); err != nil && !errors.Is(err, hypervisor.ErrConflict) {
+	if err := s.Driver.Resume(ctx, id); err != nil && !errors.Is(err, hypervisor.ErrConflict) { // it has gone off since
 		return err
 	}
 	return nil
@@ -72,9 +76,13 @@ func (s *Service) restoreSnapshot(ctx context.Context, id uuid.UUID, m vm.Machin
 	if err != nil {
 		return err
 	}
-	return s.configured(ctx, id, m, live, m.Restore.Pending)
+	if err := s.configured(ctx, id, m, live, m.Restore.Pending); err != nil {
+		return err
+	}
+	return s.goOn(ctx, id, m.Restore.State)
 }
 
+// configured gives the domain the configuration that it is recorded to have.
 func (s *Service) configured(ctx context.Context, id uuid.UUID, m vm.Machine, live wire.Spec, pending wire.Fields) error {
 	next, err := wire.Overlay(live, pending)
 	if err != nil {
