@@ -11,6 +11,7 @@ USE  ?=
 ARGS ?=
 # PKG narrows test and test-unit: PKG=./pkg/pgserver/...
 PKG  ?=
+FUZZTIME ?= 5s
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 PATH    := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
@@ -60,6 +61,17 @@ test-unit: ## run the tests that need no daemon
 	@build/setup build
 	$(TOOL) ./testsum
 	bin/tools/testsum -- -short -shuffle=on $(PACKAGES)
+
+# The seeds run with every test as well. What is found stays in testdata/fuzz beside the test, as a seed.
+.PHONY: fuzz
+fuzz: ## feed every decoder of outside bytes with nonsense, each for FUZZTIME (5s)
+	@build/setup build
+	grep -rlE '^func Fuzz' --include='*_test.go' $(or $(PKG:%/...=%),$(MODULES)) | while read -r file; do
+	    sed -n 's/^func \(Fuzz[A-Za-z]*\)(.*/\1/p' "$$file" | while read -r name; do
+	        echo "$$name in $${file%/*}"
+	        go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" < /dev/null
+	    done
+	done
 
 .PHONY: bench
 bench: ## measure against the bare tools, both sides in one run; writes bench/results/*.csv

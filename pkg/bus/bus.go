@@ -1,5 +1,6 @@
-// Package bus carries commands, their decisions, events and nudges over NATS. It is a transport: everything on it can
-// be lost and is published again from the event store. Delivery is at least once; who consumes dedupes by id.
+// Package bus carries commands, their decisions, events, nudges, calls and pipes over NATS. It is a transport: what it
+// loses of commands and events is published again from the event store. Their delivery is at least once; who consumes
+// dedupes by id. A call may be lost, and a pipe break; both say so.
 package bus
 
 import (
@@ -36,6 +37,8 @@ type Options struct {
 	TryTime time.Duration
 	// Backoff is the pause after a first failure, doubled up to 64 times; 0 means 250 ms.
 	Backoff time.Duration
+	// KeepAlive is how often each end of a pipe gives a sign of life; 0 means 5 s.
+	KeepAlive time.Duration
 }
 
 func (o *Options) setDefaults() {
@@ -51,6 +54,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.Concurrency, 16)
 	setDefault(&o.TryTime, 10*time.Second)
 	setDefault(&o.Backoff, 250*time.Millisecond)
+	setDefault(&o.KeepAlive, 5*time.Second)
 }
 
 func setDefault[T int | time.Duration](v *T, d T) {

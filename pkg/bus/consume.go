@@ -14,6 +14,7 @@ import (
 
 	"horcrux/pkg/events"
 	"horcrux/pkg/eventstore"
+	"horcrux/pkg/trace"
 )
 
 // pullTime is how long one request for messages stands at the server, heartbeat how often the server says meanwhile
@@ -205,19 +206,24 @@ func (c *consumer) process(msg *message) {
 		switch {
 		case err == nil:
 			if err := c.reply(msg.Headers().Get(events.ReplyHeader), d); err != nil {
-				log.Warn("the decision could not be sent", "err", err)
+				log.WarnContext(c.trace(msg.cmd), "the decision could not be sent", "err", err)
 			}
 			c.settle(msg, msg.Ack)
 			return
 		case errors.Is(err, eventstore.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded):
-			log.Warn("a command cannot be handled now", "err", err, "try", try)
+			log.WarnContext(c.trace(msg.cmd), "a command cannot be handled now", "err", err, "try", try)
 			pause(c.ctx, c.delay(try))
 		default:
-			log.Error("a command failed", "err", err, "delivery", msg.deliveries)
+			log.ErrorContext(c.trace(msg.cmd), "a command failed", "err", err, "delivery", msg.deliveries)
 			c.settle(msg, func() error { return msg.NakWithDelay(c.delay(msg.deliveries)) })
 			return
 		}
 	}
+}
+
+// trace is where what is logged of a command belongs.
+func (c *consumer) trace(cmd events.Command) context.Context {
+	return trace.Operation(trace.Continue(c.ctx, cmd.Meta.Traceparent), cmd.Meta.Operation)
 }
 
 // acquire takes a slot, or returns false once ctx has ended.

@@ -190,6 +190,9 @@ func TestUndecodable(t *testing.T) {
 		}
 		return len(letters) == 3
 	})
+	if n, err := b.CountDeadLetters(within(t, 5*time.Second)); n != 3 || err != nil {
+		t.Errorf("%d are counted: %v", n, err)
+	}
 	if len(got.ids) != 0 {
 		t.Errorf("handled: %v", got.ids)
 	}

@@ -76,11 +76,11 @@ func decode(subject string, data []byte) (events.Command, error) {
 func (c *consumer) bury(msg *message, reason, detail string) {
 	log := c.Log.With("subject", msg.Subject(), "reason", reason)
 	if err := c.layAside(msg, reason, detail); err != nil {
-		log.Error("a dead letter could not be laid aside; trying again later", "err", err)
+		log.ErrorContext(c.trace(msg.cmd), "a dead letter could not be laid aside; trying again later", "err", err)
 		c.settle(msg, func() error { return msg.NakWithDelay(c.delay(msg.deliveries)) })
 		return
 	}
-	log.Error("a command is given up; see the dead letters", "command", msg.cmd.ID, "detail", detail)
+	log.ErrorContext(c.trace(msg.cmd), "a command is given up; see the dead letters", "command", msg.cmd.ID, "detail", detail)
 	c.settle(msg, func() error { return msg.TermWithReason(reason) })
 }
 
@@ -132,6 +132,15 @@ func (b *Bus) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
 		letters = append(letters, deadLetter(m))
 		seq = m.Sequence + 1
 	}
+}
+
+// CountDeadLetters returns how many there are.
+func (b *Bus) CountDeadLetters(ctx context.Context) (uint64, error) {
+	s, err := b.js.Stream(ctx, events.DeadLetterStream)
+	if err != nil {
+		return 0, fmt.Errorf("dead letters: %w", err)
+	}
+	return s.CachedInfo().State.Msgs, nil
 }
 
 // DeadLetter returns one, or ErrNoDeadLetter.

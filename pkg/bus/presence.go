@@ -96,8 +96,8 @@ func (b *Bus) Roster(clock func() time.Time) (*Roster, error) {
 	r := &Roster{clock: clock, seen: map[serviceKey]sighting{}}
 	var err error
 	if r.sub, err = b.nc.Subscribe(events.PresenceSubject, func(m *nats.Msg) {
-		var p Presence
-		if err := json.Unmarshal(m.Data, &p); err != nil || p.Domain == "" || p.Node == uuid.Nil {
+		p, err := presenceOf(m)
+		if err != nil {
 			b.Log.Warn("an announcement that cannot be read", "err", err)
 			return
 		}
@@ -109,6 +109,17 @@ func (b *Bus) Roster(clock func() time.Time) (*Roster, error) {
 		return nil, fmt.Errorf("roster: %w", err)
 	}
 	return r, nil
+}
+
+func presenceOf(m *nats.Msg) (Presence, error) {
+	var p Presence
+	if err := json.Unmarshal(m.Data, &p); err != nil {
+		return p, err
+	}
+	if p.Domain == "" || p.Node == uuid.Nil {
+		return p, errors.New("it is of no service")
+	}
+	return p, nil
 }
 
 // Close ends the listening.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"horcrux/pkg/openapi"
@@ -19,6 +20,8 @@ import (
 type Client struct {
 	*API
 	where     string
+	base      string // of URLs
+	token     string
 	transport *http.Transport
 	backoff   time.Duration
 	silence   time.Duration
@@ -38,7 +41,7 @@ func New(place Place) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{API: api, where: place.String(), transport: transport, backoff: firstBackoff, silence: silence}, nil
+	return &Client{API: api, where: place.String(), base: strings.TrimSuffix(base, "/"), token: place.Token, transport: transport, backoff: firstBackoff, silence: silence}, nil
 }
 
 // Where is the server's address, for a person.

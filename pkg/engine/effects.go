@@ -15,6 +15,7 @@ import (
 	"horcrux/pkg/events/operation"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
+	"horcrux/pkg/trace"
 )
 
 // effects runs at most one effect for a stream at a time, and so many attempts in all. An effect of a newer version of
@@ -169,7 +170,7 @@ func (k *Kind[S]) current(ctx context.Context, e *Engine, stream events.Stream) 
 	known, s, err := k.load(ctx, e, stream)
 	if err != nil {
 		if ctx.Err() == nil {
-			e.Log.Warn("take up an intent; it is tried again", "stream", stream, "err", err)
+			e.Log.WarnContext(ctx, "take up an intent; it is tried again", "stream", stream, "err", err)
 		}
 		return
 	}
@@ -197,10 +198,12 @@ func (k *Kind[S]) load(ctx context.Context, e *Engine, stream events.Stream) (kn
 }
 
 // perform brings an effect about and records the fact, trying again until the intent's deadline. When ctx ends it
-// leaves everything as it is: whoever ended it goes on.
+// leaves everything as it is: whoever ended it goes on. It belongs to the trace of the event that began it.
 func (k *Kind[S]) perform(ctx context.Context, e *Engine, known []eventstore.History, s S, i events.Intent) {
 	stream := known[0].Stream
-	log := e.Log.With("stream", stream, "intent", i.Type, "command", i.Command, "operation", i.Operation)
+	began, _ := cause(known[0], i.Command, i.Operation)
+	ctx = trace.Operation(trace.Continue(ctx, began.Traceparent), i.Operation)
+	log := e.Log.With("stream", stream, "intent", i.Type, "command", i.Command)
 	for pause := e.Backoff; ; pause = min(2*pause, 64*e.Backoff) {
 		var fact any
 		var err error
@@ -208,13 +211,14 @@ func (k *Kind[S]) perform(ctx context.Context, e *Engine, known []eventstore.His
 			return
 		}
 		if err == nil {
+			log.DebugContext(ctx, "effect came about")
 			k.record(ctx, e, known, i, fact, nil, "")
 			return
 		}
 		p := problem.From(err)
 		if errors.Is(err, ErrAgain) {
 			if e.Clock().Before(i.Deadline) {
-				log.Info("effect is tried again", "err", err, "in", pause)
+				log.InfoContext(ctx, "effect is tried again", "err", err, "in", pause)
 				if !sleep(ctx, min(pause, time.Until(i.Deadline))) {
 					return
 				}
@@ -225,7 +229,7 @@ func (k *Kind[S]) perform(ctx context.Context, e *Engine, known []eventstore.His
 		if p == nil {
 			p = problem.New(problem.EffectFailed, "%s failed; the operation's log says more", i.Type)
 		}
-		log.Warn("effect failed", "err", err, "code", p.Code)
+		log.WarnContext(ctx, "effect failed", "err", err, "code", p.Code)
 		k.record(ctx, e, known, i, k.Failed(ctx, stream.ID(), s, p), p, err.Error())
 		return
 	}
@@ -245,9 +249,16 @@ func (e *Engine) attemptTime(i events.Intent) time.Duration {
 
 // try makes one attempt, which ends with the intent's deadline. A panic is a failure of this effect alone.
 func (k *Kind[S]) try(ctx context.Context, e *Engine, stream events.Stream, s S, i events.Intent) (fact any, err error) {
+	ctx, span := trace.Start(ctx, trace.Internal, "effect "+i.Type, "horcrux.command", i.Command.String(), "horcrux.target", stream.ID().String())
+	ctx = trace.Operation(ctx, i.Operation)
+	attempted := e.Metrics.attempt(e.Domain, i.Type)
+	defer func() {
+		span.End(err, ErrAgain)
+		attempted(err)
+	}()
 	defer func() {
 		if v := recover(); v != nil {
-			e.Log.Error("effect panicked", "stream", stream, "intent", i.Type, "panic", v, "stack", string(debug.Stack()))
+			e.Log.ErrorContext(ctx, "effect panicked", "stream", stream, "intent", i.Type, "panic", v, "stack", string(debug.Stack()))
 			err = fmt.Errorf("effect panicked: %v", v)
 		}
 	}()
@@ -269,7 +280,7 @@ func (k *Kind[S]) record(ctx context.Context, e *Engine, known []eventstore.Hist
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		e.Log.Error("record a fact", "stream", known[0].Stream, "intent", i.Type, "err", err)
+		e.Log.ErrorContext(ctx, "record a fact", "stream", known[0].Stream, "intent", i.Type, "err", err)
 		if !sleep(ctx, pause) {
 			return
 		}

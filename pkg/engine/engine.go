@@ -22,6 +22,7 @@ import (
 	"horcrux/pkg/events"
 	"horcrux/pkg/events/operation"
 	"horcrux/pkg/eventstore"
+	"horcrux/pkg/trace"
 )
 
 // ErrAgain marks a failure of an effect after which a later attempt may succeed.
@@ -41,7 +42,9 @@ type Options struct {
 	Store  eventstore.Store
 	Bus    Bus
 	Log    *slog.Logger
-	Clock  func() time.Time // nil: time.Now
+	// Metrics may be those of other engines too; nil counts for nobody.
+	Metrics *Metrics
+	Clock   func() time.Time // nil: time.Now
 	// Effects is how many attempts at effects run at once; 0 means 256.
 	Effects int
 	// Backoff is the pause after the first failed attempt of an effect, doubled up to 64 times; 0 means 250 ms.
@@ -69,6 +72,9 @@ type Engine struct {
 func New(o Options) *Engine {
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics()
 	}
 	if o.Effects == 0 {
 		o.Effects = 256
@@ -134,22 +140,40 @@ func (e *Engine) resume(ctx context.Context) error {
 	return nil
 }
 
-// handle decides one command.
+// handle decides one command, within its trace. What follows from the decision, and is recorded with it, belongs to the
+// decision's span, also after a crash.
 func (e *Engine) handle(ctx context.Context, cmd events.Command) (bus.Decision, error) {
-	var r eventstore.Result
-	var err error
-	if cmd.Kind() == operation.Kind {
-		r, err = e.handleOperation(ctx, cmd)
-	} else if k, ok := e.kinds[cmd.Kind()]; ok {
-		r, err = k.handle(ctx, e, cmd)
-	} else {
-		return bus.Decision{}, fmt.Errorf("command %s is of no kind that this service knows", cmd.Type)
+	begun := time.Now()
+	ctx, span := trace.Start(trace.Continue(ctx, cmd.Meta.Traceparent), trace.Consumer, "decide "+cmd.Type,
+		"horcrux.command", cmd.ID.String(), "horcrux.target", cmd.Target.String())
+	ctx = trace.Operation(ctx, cmd.Meta.Operation)
+	if span.Recorded() {
+		cmd.Meta.Traceparent = trace.Parent(ctx)
 	}
+	r, err := e.decide(ctx, cmd)
+	how := decided(r, err)
+	e.Metrics.decided(e.Domain, cmd.Type, how, time.Since(begun))
 	if err != nil {
+		span.End(err)
 		return bus.Decision{}, fmt.Errorf("decide %s %s: %w", cmd.Type, cmd.ID, err)
 	}
+	e.Log.DebugContext(ctx, "decided", "command", cmd.ID, "type", cmd.Type, "target", cmd.Target, "outcome", how)
+	if p := r.Outcome.Rejection; p != nil {
+		span.Set("horcrux.code", string(p.Code))
+	}
+	span.Done(how)
 	crashpoint.Reach(crashpoint.Decided, cmd.Type)
 	return bus.Decision{Command: cmd.ID, Position: r.Outcome.Position, Rejection: r.Outcome.Rejection}, nil
+}
+
+func (e *Engine) decide(ctx context.Context, cmd events.Command) (eventstore.Result, error) {
+	if cmd.Kind() == operation.Kind {
+		return e.handleOperation(ctx, cmd)
+	}
+	if k, ok := e.kinds[cmd.Kind()]; ok {
+		return k.handle(ctx, e, cmd)
+	}
+	return eventstore.Result{}, errors.New("it is of no kind that this service knows")
 }
 
 // handleOperation decides a command to an operation that this engine owns.
@@ -185,7 +209,7 @@ func (e *Engine) publish(ctx context.Context, cmds []events.Command) {
 	for _, c := range cmds {
 		pctx, cancel := context.WithTimeout(ctx, publishTime)
 		if err := e.Bus.Publish(pctx, c, 0); err != nil {
-			e.Log.Warn("publish a command; it will be swept", "command", c.ID, "type", c.Type, "err", err)
+			e.Log.WarnContext(ctx, "publish a command; it will be swept", "command", c.ID, "type", c.Type, "err", err)
 		}
 		cancel()
 	}

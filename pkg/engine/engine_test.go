@@ -278,6 +278,10 @@ type bench struct {
 
 	within time.Duration // deadline of what is asked
 	slots  int           // for effects
+
+	log         *slog.Logger
+	metrics     *engine.Metrics
+	traceparent string // of what is asked
 }
 
 // errPanic makes an effect panic.
@@ -285,7 +289,7 @@ var errPanic = errors.New("panic")
 
 func newBench(t *testing.T) *bench {
 	b := &bench{
-		T: t, within: time.Minute, store: &counted{Store: memory.New(nil)}, wire: &wire{to: map[events.Address]chan events.Command{}}, node: events.NewID(),
+		T: t, within: time.Minute, log: slog.New(slog.DiscardHandler), metrics: engine.NewMetrics(), store: &counted{Store: memory.New(nil)}, wire: &wire{to: map[events.Address]chan events.Command{}}, node: events.NewID(),
 		world: &world{did: map[string]int{}, fails: map[string]error{}, holds: map[string]chan struct{}{}},
 	}
 	b.run()
@@ -299,7 +303,7 @@ func (b *bench) run() {
 	var wg sync.WaitGroup
 	for _, domain := range []string{"robots", "parts"} {
 		e := engine.New(engine.Options{
-			Domain: domain, Node: b.node, Store: b.store, Bus: b.wire, Log: slog.New(slog.DiscardHandler), Backoff: time.Millisecond, Effects: b.slots,
+			Domain: domain, Node: b.node, Store: b.store, Bus: b.wire, Log: b.log, Metrics: b.metrics, Backoff: time.Millisecond, Effects: b.slots,
 		})
 		if domain == "robots" {
 			engine.Register(e, b.robots())
@@ -403,7 +407,7 @@ func (b *bench) request(verb string, target uuid.UUID) events.Command {
 	op := events.NewID()
 	cmd := events.Command{
 		ID: events.NewID(), To: events.Address{Domain: "robots", Node: b.node.String()}, Type: "robot." + verb, Target: target,
-		Meta: events.Meta{Actor: "uid:0", Operation: op}, Deadline: time.Now().Add(b.within),
+		Meta: events.Meta{Actor: "uid:0", Operation: op, Traceparent: b.traceparent}, Deadline: time.Now().Add(b.within),
 	}
 	requested := operation.Codec.Encode(operation.Requested{Type: cmd.Type, Command: cmd.ID, Resource: cmd.Stream(), Deadline: cmd.Deadline})
 	r, err := b.store.Append(context.Background(), eventstore.Append{

@@ -209,7 +209,7 @@ func (u *unit[S]) commit(ctx context.Context, e *Engine, r eventstore.Result) {
 		if o.state.Ended {
 			e.recent.forget(o.history.Stream)
 			if err := e.Bus.Ended(o.state.ID, o.history.Events); err != nil { // who waits for it finds out a little later
-				e.Log.Warn("tell that an operation has ended", "operation", o.state.ID, "err", err)
+				e.Log.WarnContext(ctx, "tell that an operation has ended", "ended", o.state.ID, "err", err)
 			}
 		} else {
 			e.recent.put(o.history)
@@ -277,12 +277,19 @@ func (k *Kind[S]) fact(ctx context.Context, e *Engine, known []eventstore.Histor
 
 // inherit takes actor, reason and trace from the event that began the effect.
 func (u *unit[S]) inherit() {
-	for j := len(u.resource.Events) - 1; j >= 0; j-- {
-		if m := u.resource.Events[j].Meta; m.Causation == u.meta.Causation || m.Operation == u.meta.Operation {
-			u.meta.OnBehalfOf, u.meta.Reason, u.meta.Correlation, u.meta.Traceparent = m.Principal(), m.Reason, m.Correlation, m.Traceparent
-			return
+	if m, ok := cause(u.resource, u.meta.Causation, u.meta.Operation); ok {
+		u.meta.OnBehalfOf, u.meta.Reason, u.meta.Correlation, u.meta.Traceparent = m.Principal(), m.Reason, m.Correlation, m.Traceparent
+	}
+}
+
+// cause is what the last event of an object says that a command caused, or that its operation did.
+func cause(h eventstore.History, command, operation uuid.UUID) (m events.Meta, ok bool) {
+	for j := len(h.Events) - 1; j >= 0; j-- {
+		if m := h.Events[j].Meta; m.Causation == command || m.Operation == operation {
+			return m, true
 		}
 	}
+	return m, false
 }
 
 // Observe lets the decider take in what was seen of an object without anybody having asked for it. The decider

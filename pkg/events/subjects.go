@@ -65,6 +65,10 @@ func RPCSubject(domain string, node uuid.UUID, method string) string {
 	return fmt.Sprintf("horcrux.v1.rpc.%s.%s.%s", domain, node, method)
 }
 
+// TTYIn carries the bytes of a console's session to the node, TTYOut those from it.
+func TTYIn(session uuid.UUID) string  { return "horcrux.v1.tty." + session.String() + ".in" }
+func TTYOut(session uuid.UUID) string { return "horcrux.v1.tty." + session.String() + ".out" }
+
 // ProgressSubject says that an operation has ended; the payload is its events as JSON, if they are not too long.
 func ProgressSubject(operation uuid.UUID) string { return progressPrefix + operation.String() }
 

@@ -6,6 +6,8 @@ package eventstore
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -133,6 +135,25 @@ func (o ReadOptions) PageSize() int {
 		return 1000
 	}
 	return min(o.Limit, 10_000)
+}
+
+// All says whether o leaves no event out.
+func (o ReadOptions) All() bool { return len(o.Kinds) == 0 && len(o.Types) == 0 && o.Stream == "" }
+
+// Match says whether o leaves an event in.
+func (o ReadOptions) Match(e events.Event) bool {
+	if o.Stream != "" && e.Stream != o.Stream {
+		return false
+	}
+	if len(o.Kinds) > 0 && !slices.Contains(o.Kinds, e.Stream.Kind()) {
+		return false
+	}
+	return len(o.Types) == 0 || slices.ContainsFunc(o.Types, func(t string) bool {
+		if prefix, ok := strings.CutSuffix(t, "*"); ok {
+			return strings.HasPrefix(e.Type, prefix)
+		}
+		return e.Type == t
+	})
 }
 
 // Page is a piece of the log.

@@ -18,6 +18,7 @@ import (
 	"horcrux/pkg/events/volume"
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
+	"horcrux/pkg/usage"
 )
 
 func document(t *testing.T) *openapi3.T {
@@ -204,6 +205,9 @@ func TestSchemasAreTheViews(t *testing.T) {
 		"VM": vm.View{}, "VMDisk": vm.Disk{}, "VMNIC": vm.NIC{}, "VMBoot": vm.Boot{}, "Pool": pool.View{},
 		"Volume": volume.View{}, "Operation": operation.View{}, "OperationStep": operation.Step{},
 		"OperationError": problem.Document{}, "ProblemField": problem.Field{}, "Event": events.Event{}, "EventMeta": events.Meta{},
+		"VMStats": usage.VM{}, "CPUStats": usage.CPU{}, "MemoryStats": usage.Memory{}, "DiskStats": usage.Disk{}, "NICStats": usage.NIC{},
+		"NodeStats": usage.Node{}, "NodeMemoryStats": usage.NodeMemory{}, "NodeDiskStats": usage.NodeDisk{}, "NodeNetworkStats": usage.NodeNetwork{},
+		"Stats": usage.All{}, "MissingNode": usage.Missing{}, "StatsHistory": usage.History{}, "StatsSample": usage.Sample{},
 	} {
 		t.Run(name, func(t *testing.T) { compare(t, schemas[name].Value, reflect.TypeOf(v)) })
 	}

@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"horcrux/pkg/events"
+	"horcrux/pkg/events/network"
 	"horcrux/pkg/events/operation"
 	"horcrux/pkg/events/pool"
 	"horcrux/pkg/events/vm"
 	"horcrux/pkg/events/volume"
 	"horcrux/pkg/problem"
+	"horcrux/pkg/usage"
 
 	"github.com/google/uuid"
 )
@@ -81,6 +83,22 @@ const (
 	NICModelVirtio NICModel = "virtio"
 )
 
+// Defines values for NetworkMode.
+const (
+	NetworkModeBridge   NetworkMode = "bridge"
+	NetworkModeIsolated NetworkMode = "isolated"
+	NetworkModeNat      NetworkMode = "nat"
+)
+
+// Defines values for NetworkState.
+const (
+	NetworkStateActive   NetworkState = "active"
+	NetworkStateCreating NetworkState = "creating"
+	NetworkStateDeleting NetworkState = "deleting"
+	NetworkStateError    NetworkState = "error"
+	NetworkStateInactive NetworkState = "inactive"
+)
+
 // Defines values for OnDrift.
 const (
 	OnDriftRecord OnDrift = "record"
@@ -139,6 +157,9 @@ type CPUCount = int
 // CPUModel defines model for CPUModel.
 type CPUModel = string
 
+// CPUStats defines model for CPUStats.
+type CPUStats = usage.CPU
+
 // DeadLetter A message that no service could handle
 type DeadLetter struct {
 	// At When it was given up
@@ -182,6 +203,9 @@ type DiskDiscard string
 
 // DiskFormat defines model for DiskFormat.
 type DiskFormat string
+
+// DiskStats defines model for DiskStats.
+type DiskStats = usage.Disk
 
 // Event defines model for Event.
 type Event = events.Event
@@ -273,14 +297,76 @@ type Machine string
 // MemoryMB MiB
 type MemoryMB = int64
 
+// MemoryStats In MiB
+type MemoryStats = usage.Memory
+
+// MissingNode defines model for MissingNode.
+type MissingNode = usage.Missing
+
 // NICModel defines model for NICModel.
 type NICModel string
+
+// NICStats Received and sent as the guest sees it
+type NICStats = usage.NIC
 
 // Name Not a UUID and not a word that is a path of its own
 type Name = string
 
+// Network defines model for Network.
+type Network = network.View
+
+// NetworkCreate defines model for NetworkCreate.
+type NetworkCreate struct {
+	// Bridge In mode bridge, where it is required: a bridge of the node. Else the name of the one to be made; null: of our choice
+	Bridge *string `json:"bridge,omitempty"`
+
+	// DHCP Give guests addresses; null: where there is a range
+	DHCP *bool `json:"dhcp,omitempty"`
+
+	// IPv4 Address of the gateway with the length of its prefix: 192.168.130.1/24; a range stands for its first address
+	IPv4 *string `json:"ipv4,omitempty"`
+
+	// IPv6 Address of the gateway with the length of its prefix: fd00:130::1/64; a range stands for its first address
+	IPv6 *string `json:"ipv6,omitempty"`
+
+	// Mode nat: guests reach the world behind the node's address; isolated: one another and the node; bridge: whatever the bridge does
+	Mode *NetworkMode `json:"mode,omitempty"`
+
+	// Name Not a UUID and not a word that is a path of its own
+	Name Name `json:"name"`
+}
+
+// NetworkList defines model for NetworkList.
+type NetworkList struct {
+	Items []Network `json:"items"`
+
+	// Next Where the next page begins; null after the last
+	Next *Next `json:"next"`
+
+	// Position A place in the log; empty: before all
+	Position Position `json:"position"`
+}
+
+// NetworkMode defines model for NetworkMode.
+type NetworkMode string
+
+// NetworkState defines model for NetworkState.
+type NetworkState string
+
 // Next Where the next page begins; null after the last
 type Next = string
+
+// NodeDiskStats All of the node's own disks together
+type NodeDiskStats = usage.NodeDisk
+
+// NodeMemoryStats In MiB
+type NodeMemoryStats = usage.NodeMemory
+
+// NodeNetworkStats All of the node's own network cards together
+type NodeNetworkStats = usage.NodeNetwork
+
+// NodeStats What a node uses, whatever runs there
+type NodeStats = usage.Node
 
 // OnDrift What to do about a change behind our back
 type OnDrift string
@@ -393,6 +479,15 @@ type Revert struct {
 
 // SizeGB GiB
 type SizeGB = int64
+
+// Stats defines model for Stats.
+type Stats = usage.All
+
+// StatsHistory defines model for StatsHistory.
+type StatsHistory = usage.History
+
+// StatsSample Of all disks and network cards together
+type StatsSample = usage.Sample
 
 // Tag defines model for Tag.
 type Tag = string
@@ -605,6 +700,9 @@ type VMSnapshotList struct {
 // VMState defines model for VMState.
 type VMState string
 
+// VMStats defines model for VMStats.
+type VMStats = usage.VM
+
 // VMUpdate defines model for VMUpdate.
 type VMUpdate struct {
 	Agent     *bool `json:"agent,omitempty"`
@@ -727,6 +825,9 @@ type NICName = string
 // OperationID defines model for OperationID.
 type OperationID = uuid.UUID
 
+// ReadOnly defines model for ReadOnly.
+type ReadOnly = bool
+
 // Reason defines model for Reason.
 type Reason = string
 
@@ -773,6 +874,78 @@ type ListEventsParams struct {
 
 	// LastEventID Wins over `after`
 	LastEventID *Position `json:"Last-Event-ID,omitempty"`
+}
+
+// ListNetworksParams defines parameters for ListNetworks.
+type ListNetworksParams struct {
+	// Limit How many at most
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// Sort Fields, comma-separated, `-` for descending: `name,-created_at`
+	Sort *Sort `form:"sort,omitempty" json:"sort,omitempty"`
+
+	// Q A part of the name
+	Q *Search `form:"q,omitempty" json:"q,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition  `form:"min_position,omitempty" json:"min_position,omitempty"`
+	Mode        *NetworkMode  `form:"mode,omitempty" json:"mode,omitempty"`
+	State       *NetworkState `form:"state,omitempty" json:"state,omitempty"`
+	Bridge      *string       `form:"bridge,omitempty" json:"bridge,omitempty"`
+
+	// Node Id or name of the node
+	Node *string `form:"node,omitempty" json:"node,omitempty"`
+}
+
+// CreateNetworkParams defines parameters for CreateNetwork.
+type CreateNetworkParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
+// DeleteNetworkParams defines parameters for DeleteNetwork.
+type DeleteNetworkParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// GetNetworkParams defines parameters for GetNetwork.
+type GetNetworkParams struct {
+	// At As it was: a time (RFC 3339) or a position
+	At *At `form:"at,omitempty" json:"at,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// ListNetworkHistoryParams defines parameters for ListNetworkHistory.
+type ListNetworkHistoryParams struct {
+	// Limit How many at most
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor `next` of the page before
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
 }
 
 // ListOperationsParams defines parameters for ListOperations.
@@ -842,6 +1015,18 @@ type ListOperationLogParams struct {
 	// Cursor `next` of the page before
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// GetStatsParams defines parameters for GetStats.
+type GetStatsParams struct {
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// ListNodeStatsHistoryParams defines parameters for ListNodeStatsHistory.
+type ListNodeStatsHistoryParams struct {
 	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
 	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
 }
@@ -1053,6 +1238,15 @@ type UpdateVMParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// OpenVMConsoleParams defines parameters for OpenVMConsole.
+type OpenVMConsoleParams struct {
+	// ReadOnly Only watch; nothing that is sent reaches the guest
+	ReadOnly *ReadOnly `form:"read_only,omitempty" json:"read_only,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
 // AttachVMDiskParams defines parameters for AttachVMDisk.
 type AttachVMDiskParams struct {
 	// Wait Seconds to wait for the end of the operation; 0 does not wait
@@ -1218,6 +1412,21 @@ type RevertVMParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// OpenVMSerialParams defines parameters for OpenVMSerial.
+type OpenVMSerialParams struct {
+	// ReadOnly Only watch; nothing that is sent reaches the guest
+	ReadOnly *ReadOnly `form:"read_only,omitempty" json:"read_only,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// GetVMSerialLogParams defines parameters for GetVMSerialLog.
+type GetVMSerialLogParams struct {
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
 // ShutdownVMParams defines parameters for ShutdownVM.
 type ShutdownVMParams struct {
 	// Wait Seconds to wait for the end of the operation; 0 does not wait
@@ -1302,6 +1511,18 @@ type StartVMParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// GetVMStatsParams defines parameters for GetVMStats.
+type GetVMStatsParams struct {
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// ListVMStatsHistoryParams defines parameters for ListVMStatsHistory.
+type ListVMStatsHistoryParams struct {
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
 // StopVMParams defines parameters for StopVM.
 type StopVMParams struct {
 	// Force Do not ask the guest
@@ -1319,6 +1540,9 @@ type StopVMParams struct {
 	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
+
+// CreateNetworkJSONRequestBody defines body for CreateNetwork for application/json ContentType.
+type CreateNetworkJSONRequestBody = NetworkCreate
 
 // CreateVolumeJSONRequestBody defines body for CreateVolume for application/json ContentType.
 type CreateVolumeJSONRequestBody = VolumeCreate

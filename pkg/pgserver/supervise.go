@@ -3,16 +3,22 @@ package pgserver
 import (
 	"context"
 	"fmt"
+	"syscall"
 	"time"
 )
 
 const (
-	// attempts is how often in a row the server is brought up without living for steadyAfter.
+	// attempts is how often in a row the server is brought up without living for steadyAfter. Those on a full disk do
+	// not count: it is waited for, however long nobody makes room.
 	attempts    = 8
-	steadyAfter = time.Minute
+	steadyAfter = 10 * time.Second
+	// fullBelow is the room in bytes without which the server cannot live: a segment of its log.
+	fullBelow = 16 << 20
 	// pauseMin doubles with each attempt in a row, up to pauseMax.
 	pauseMin = 100 * time.Millisecond
 	pauseMax = 10 * time.Second
+	// pauseFull is the pause while the disk is full.
+	pauseFull = time.Second
 	// logEvery is how often the log's size is looked at.
 	logEvery = time.Minute
 )
@@ -57,7 +63,11 @@ func (s *Server) revive(ctx context.Context, tried *int) (*process, error) {
 	var last error
 	for *tried < attempts {
 		pause := min(s.cluster.pause<<*tried, pauseMax)
-		*tried++
+		if s.cluster.full() {
+			pause = pauseFull
+		} else {
+			*tried++
+		}
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -73,6 +83,13 @@ func (s *Server) revive(ctx context.Context, tried *int) (*process, error) {
 		s.log.Error("postgres did not start", "attempt", *tried, "of", attempts, "error", err)
 	}
 	return nil, fmt.Errorf("postgres died %d times in a row: %w", attempts, last)
+}
+
+// full says whether there is too little room for the server. It does not know where it cannot ask.
+func (c *cluster) full() bool {
+	var fs syscall.Statfs_t
+	err := syscall.Statfs(c.dir, &fs)
+	return err == nil && fs.Bavail*uint64(fs.Bsize) < fullBelow
 }
 
 func (s *Server) setProcess(p *process) {

@@ -78,6 +78,8 @@ type Status struct {
 	// Stalled is for how long a leader has got nowhere, since the store or the bus does not answer. While all is well it
 	// is less than a second.
 	Stalled time.Duration
+	// Lag is since when a leader has not been at the end of the log: whatever was recorded before is on the bus.
+	Lag time.Duration
 }
 
 // Relay is made by New.
@@ -86,6 +88,7 @@ type Relay struct {
 	mu     sync.Mutex
 	status Status
 	round  time.Time // when a leader last came to the end of a page
+	ended  time.Time // when it last came to the end of the log
 }
 
 // New returns a relay that does nothing until Run.
@@ -129,7 +132,7 @@ func (r *Relay) Status() Status {
 	defer r.mu.Unlock()
 	s := r.status
 	if s.Leading {
-		s.Stalled = r.Clock().Sub(r.round)
+		s.Stalled, s.Lag = r.Clock().Sub(r.round), r.Clock().Sub(r.ended)
 	}
 	return s
 }
@@ -148,7 +151,7 @@ func (r *Relay) lead(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	r.set(func(s *Status) { *s, r.round = Status{Leading: true}, r.Clock() })
+	r.set(func(s *Status) { *s, r.round, r.ended = Status{Leading: true}, r.Clock(), r.Clock() })
 	r.Log.Info("relay leads")
 	g, work := errgroup.WithContext(lead)
 	g.Go(func() error { return r.relayEvents(work) })
@@ -196,7 +199,11 @@ func (r *Relay) tail(ctx context.Context, nudges <-chan struct{}) error {
 		if err != nil {
 			return err
 		}
-		r.set(func(s *Status) { s.Events, s.Position, r.round = nil, end.Position, r.Clock() })
+		r.set(func(s *Status) {
+			if s.Events, s.Position, r.round = nil, end.Position, r.Clock(); !more {
+				r.ended = r.round
+			}
+		})
 		if more {
 			continue
 		}

@@ -156,7 +156,7 @@ func TestStalledRelay(t *testing.T) {
 	store.hangs.Store(true)
 	r.eventually("a read hangs", store.hanging.Load)
 	r.clock.advance(7 * time.Second)
-	if s := rel.Status(); s.Stalled < 7*time.Second || s.Events != nil {
+	if s := rel.Status(); s.Stalled < 7*time.Second || s.Lag < 7*time.Second || s.Events != nil {
 		t.Errorf("while the store hangs it is %+v", s)
 	}
 	r.clock.advance(-7 * time.Second)

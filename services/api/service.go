@@ -17,26 +17,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/pkg/events"
+	"horcrux/pkg/events/network"
 	"horcrux/pkg/events/pool"
 	"horcrux/pkg/events/vm"
 	"horcrux/pkg/events/volume"
 	"horcrux/pkg/openapi"
 	"horcrux/services/api/access"
+	"horcrux/services/api/console"
 	"horcrux/services/api/deadletter"
 	"horcrux/services/api/listen"
 	"horcrux/services/api/readmodel"
 	"horcrux/services/api/rest"
 	"horcrux/services/api/submit"
+	"horcrux/services/api/telemetry"
 )
 
 // Resources are the kinds of objects that the gateway serves, operations aside. A new domain is added here, in the
 // OpenAPI document, and with one method for each of its routes in package rest.
-var Resources = []*events.Resource{&vm.Resource, &pool.Resource, &volume.Resource}
+var Resources = []*events.Resource{&vm.Resource, &network.Resource, &pool.Resource, &volume.Resource}
 
 // Bus is what the gateway needs of the bus.
 type Bus interface {
 	submit.Bus
 	deadletter.Bus
+	console.Bus
+	telemetry.Bus
 }
 
 // Options of New.
@@ -63,6 +68,8 @@ type Options struct {
 	Deadline   time.Duration // of an operation; 0: 10 min
 	// Node finds a node by id or name; a not_found problem if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
+	// Nodes are those with a compute service, also where it fell silent.
+	Nodes func() []telemetry.Node
 }
 
 // Service is the gateway. It is bound to its addresses from New on, and serves while Run runs.
@@ -105,7 +112,9 @@ func New(ctx context.Context, o Options) (_ *Service, err error) {
 	s.submit.Tell(end) // by the process before
 	s.server, err = rest.New(rest.Options{
 		Submit: s.submit, Model: s.model, Store: o.Store, Resources: Resources, Authenticate: tokens.Authenticate, Log: o.Log,
+		Consoles:    o.Bus,
 		DeadLetters: deadletter.Office{Bus: o.Bus, Store: o.Store, Clock: time.Now},
+		Usage:       telemetry.Reader{Bus: o.Bus, Nodes: o.Nodes, Log: o.Log},
 		Ready:       o.Ready, Elsewhere: o.Elsewhere, Collectors: o.Collectors, Features: o.Features, Version: o.Version, ImageDirs: o.ImageDirs, Secrets: o.Secrets, Node: o.Node,
 	})
 	return s, err
@@ -213,6 +222,7 @@ func (s *Service) serve(ctx context.Context) error {
 	if err := server.Shutdown(drain); err != nil {
 		errs = append(errs, fmt.Errorf("calls under way were cut off: %w", err), server.Close())
 	}
+	s.server.Drained()
 	for range open {
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			errs = append(errs, fmt.Errorf("serve: %w", err))

@@ -98,7 +98,7 @@ func (s *Service) spec(ctx context.Context, id uuid.UUID, c wire.Spec, sources [
 		ID: id, Name: c.Name, Description: c.Description, CPUs: c.CPUs, MaxCPUs: c.MaxCPUs, MemoryMB: c.MemoryMB, CPUModel: c.CPUModel,
 		Machine: c.Machine, Firmware: c.Firmware, SecureBoot: c.SecureBoot, TPM: c.TPM, Accelerator: s.Accelerator, Autostart: c.Autostart,
 		Kernel: value(c.Boot.Kernel), Initrd: value(c.Boot.Initrd), Cmdline: value(c.Boot.Cmdline), ISO: value(c.Boot.ISO),
-		Serial: c.Serial, VNC: c.VNC.Enabled, Agent: c.Agent, RNG: c.RNG,
+		Serial: c.Serial, VNC: c.VNC.Enabled, Agent: c.Agent, RNG: c.RNG, Adopted: c.Adopted,
 	}
 	if c.VNC.Enabled && c.VNC.Password != nil {
 		password, err := s.Secrets.Open(ctx, *c.VNC.Password)
@@ -112,8 +112,12 @@ func (s *Service) spec(ctx context.Context, id uuid.UUID, c wire.Spec, sources [
 	}
 	for i, src := range sources {
 		d := c.Disks[i]
+		target := ""
+		if d.VolumeID == uuid.Nil {
+			target = d.Name // its makers' name for it
+		}
 		out.Disks = append(out.Disks, hypervisor.Disk{
-			Index: index(d.Name, i), Type: src.Type, Path: src.Path, Format: src.Format, SizeBytes: d.SizeGB << 30, Bus: d.Bus,
+			Index: index(d.Name, i), Target: target, Type: src.Type, Path: src.Path, Format: src.Format, SizeBytes: d.SizeGB << 30, Bus: d.Bus,
 			BootOrder: value(d.BootOrder), Cache: d.Cache, Discard: d.Discard,
 			Limits: hypervisor.Limits{
 				ReadIOPS: d.Limits.ReadIOPS, WriteIOPS: d.Limits.WriteIOPS,

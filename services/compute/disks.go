@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/google/uuid"
+
 	"horcrux/pkg/events"
 	"horcrux/pkg/events/operation"
 	wire "horcrux/pkg/events/vm"
@@ -86,7 +88,7 @@ func planDetachDisk(c events.Command, m vm.Machine) []operation.StepPlan {
 	p := newDiskPlan(c, m)
 	steps := []operation.StepPlan{p.change}
 	d := disk(m, m.Disk.Detach)
-	if d.VolumeID == [16]byte{} {
+	if d.VolumeID == uuid.Nil {
 		return steps // of a machine that was adopted: the file is somebody else's
 	}
 	verb := "volume.delete"
@@ -104,7 +106,7 @@ func planDetachDisk(c events.Command, m vm.Machine) []operation.StepPlan {
 func planResizeDisk(c events.Command, m vm.Machine) []operation.StepPlan {
 	p := newDiskPlan(c, m)
 	d := disk(m, m.Disk.Resize)
-	if d.VolumeID == [16]byte{} {
+	if d.VolumeID == uuid.Nil {
 		return []operation.StepPlan{p.change}
 	}
 	volume := operation.StepPlan{

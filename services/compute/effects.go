@@ -50,6 +50,10 @@ func (s *Service) perform(ctx context.Context, id uuid.UUID, m vm.Machine) (any,
 		return vm.Settled{State: wire.StateRunning}, driverError(s.Driver.Reboot(ctx, id))
 	case "vm.update", "vm.attach_network", "vm.detach_network", "vm.change_disk":
 		return vm.Settled{}, driverError(s.change(ctx, id, m))
+	case "vm.import":
+		return s.adopt(ctx, id)
+	case "vm.repair":
+		return s.repair(ctx, id, m)
 	case "vm.remove":
 		return vm.Settled{}, driverError(s.remove(ctx, id, m))
 	case "vm.snapshot":

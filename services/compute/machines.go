@@ -30,6 +30,7 @@ func (s *Service) kind() *engine.Kind[vm.Machine] {
 		Commands: map[string]engine.Command[vm.Machine]{
 			"create":           {Creates: true, Decode: decodeCreate, Prepare: s.prepareCreate, Plan: s.planCreate},
 			"define":           {Decode: decodeDefine},
+			"import":           {Creates: true, Decode: decodeImport, Prepare: s.prepareImport},
 			"start":            {Decode: decodeStart, Prepare: s.prepareEffect},
 			"stop":             {Decode: decodeStop, Prepare: s.prepareEffect, Overtakes: overtakes},
 			"shutdown":         {Decode: decodeStop, Prepare: s.prepareEffect},
@@ -73,6 +74,11 @@ func decodeResume(c events.Command) (any, error) { return vm.Resume{Intent: c.In
 func decodeReset(c events.Command) (any, error) { return vm.Reset{Intent: c.Intent()}, nil }
 
 func decodeReboot(c events.Command) (any, error) { return vm.Reboot{Intent: c.Intent()}, nil }
+
+func decodeImport(c events.Command) (any, error) {
+	_, err := engine.StrictData[wire.ImportData](c)
+	return vm.Import{Intent: c.Intent()}, err
+}
 
 // decodeWith reads the data of a command and hands it on with the command's intent.
 func decodeWith[D, C any](with func(events.Intent, D) C) func(events.Command) (any, error) {
@@ -165,6 +171,9 @@ func planDelete(c events.Command, m vm.Machine) []operation.StepPlan {
 		verb = "volume.release"
 	}
 	for i, d := range m.Spec.Disks {
+		if d.VolumeID == uuid.Nil {
+			continue // of a machine that was adopted: the file is somebody else's
+		}
 		steps = append(steps, operation.StepPlan{
 			Name: diskStep(i),
 			Do:   operation.Call{To: storage, Type: verb, Target: d.VolumeID, Data: data(volume.DeleteData{Owner: c.Stream()})},

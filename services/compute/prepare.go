@@ -34,7 +34,7 @@ func (s *Service) info(ctx context.Context) (hypervisor.Info, error) {
 	defer cancel()
 	info, err := s.Driver.Info(ctx)
 	if err != nil {
-		s.Log.Warn("ask the hypervisor", "err", err)
+		s.Log.WarnContext(ctx, "ask the hypervisor", "err", err)
 		return info, unavailable()
 	}
 	return info, nil
@@ -59,8 +59,8 @@ func into(fields *[]problem.Field) refusal {
 // get costs it a little memory.
 const growCPUs = 16
 
-// host is what a node can give to one machine.
-func host(info hypervisor.Info) vm.Host {
+// limits are what a node can give to one machine.
+func limits(info hypervisor.Info) vm.Host {
 	return vm.Host{MaxCPUs: min(info.CPUs, info.MaxCPUs), MemoryMB: info.MemoryMB}
 }
 
@@ -71,7 +71,7 @@ func (s *Service) prepareUpdate(ctx context.Context, _ events.Command, decoded a
 	if err != nil {
 		return nil, err
 	}
-	c.Host = host(info)
+	c.Host = limits(info)
 	var fields []problem.Field
 	refuse := into(&fields)
 	if c.Boot != nil {
@@ -135,7 +135,7 @@ func (s *Service) prepareCreate(ctx context.Context, cmd events.Command, decoded
 	if err != nil {
 		return nil, err
 	}
-	c.Node, c.Host = s.Node, host(info)
+	c.Node, c.Host = s.Node, limits(info)
 	if c.Spec.MaxCPUs == 0 {
 		c.Spec.MaxCPUs = max(c.Spec.CPUs, min(c.Host.MaxCPUs, growCPUs))
 	}
@@ -218,7 +218,7 @@ func (s *Service) networks(ctx context.Context, wanted []string, field func(int)
 	defer cancel()
 	names, err := s.Driver.Networks(ctx)
 	if err != nil {
-		s.Log.Warn("ask the hypervisor for its networks", "err", err)
+		s.Log.WarnContext(ctx, "ask the hypervisor for its networks", "err", err)
 		return unavailable()
 	}
 	for i, n := range wanted {

@@ -10,11 +10,15 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/pkg/engine"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
 	"horcrux/services/compute/hypervisor"
+	"horcrux/services/compute/network"
+	"horcrux/services/compute/network/host"
+	"horcrux/services/compute/usage"
 	"horcrux/services/compute/vm"
 )
 
@@ -25,24 +29,43 @@ const Domain = "compute"
 type Options struct {
 	Node   uuid.UUID
 	Store  eventstore.Store
-	Bus    engine.Bus
+	Bus    Bus
 	Driver hypervisor.Driver
 	// Secrets are named by what is recorded.
 	Secrets Secrets
+	// Usage tells what guests use; nil: nobody is told. It may hang where the driver must not: it has a connection of its
+	// own.
+	Usage usage.Driver
+	// Networks keeps the networks that guests are on.
+	Networks network.Driver
+	// Host looks at the node's interfaces and addresses; nil: host.Look.
+	Host func() (network.Host, error)
 	// Accelerator is how guests run here.
 	Accelerator hypervisor.Accelerator
 	// ImageDirs are where kernels, initrds, ISOs and images may lie. Absolute paths.
 	ImageDirs []string
 	Log       *slog.Logger
+	Metrics   *engine.Metrics  // nil counts for nobody
 	Clock     func() time.Time // nil: time.Now
 	Resync    time.Duration    // how often all machines are looked at; 0: 30 s
+}
+
+// Bus is what the service needs of the bus.
+type Bus interface {
+	engine.Bus
+	usage.Bus
 }
 
 // Service runs until its context ends.
 type Service struct {
 	Options
+	sampler  *usage.Sampler // nil without a Usage
+	resyncs  prometheus.Summary
 	engine   *engine.Engine
 	machines *engine.Kind[vm.Machine]
+
+	networkKinds *engine.Kind[network.Network]
+	netTurn      chan struct{} // holds a token while networks are changed at the hypervisor
 	// down says why the hypervisor does not answer, nil while it does.
 	down atomic.Pointer[error]
 }
@@ -55,12 +78,22 @@ func New(o Options) *Service {
 	if o.Resync == 0 {
 		o.Resync = 30 * time.Second
 	}
-	s := &Service{Options: o}
+	if o.Host == nil {
+		o.Host = host.Look
+	}
+	s := &Service{Options: o, netTurn: make(chan struct{}, 1), resyncs: prometheus.NewSummary(prometheus.SummaryOpts{
+		Name: "horcrux_resync_seconds", Help: "How long it took to look at all virtual machines of the node.",
+	})}
 	down := error(problem.New(problem.HypervisorUnavailable, "the hypervisor has not been looked at yet"))
 	s.down.Store(&down)
-	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Clock: o.Clock})
+	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Metrics: o.Metrics, Clock: o.Clock})
+	if o.Usage != nil {
+		s.sampler = usage.New(o.Usage, "/", o.Log, o.Clock)
+	}
 	s.machines = s.kind()
 	engine.Register(s.engine, s.machines)
+	s.networkKinds = s.networkKind()
+	engine.Register(s.engine, s.networkKinds)
 	return s
 }
 
@@ -68,11 +101,31 @@ func New(o Options) *Service {
 func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	k := s.newKeeper()
+	k.look(ctx) // before guests start that are to be on them
 	var wg sync.WaitGroup
+	wg.Go(func() { k.keep(ctx) })
 	wg.Go(func() { s.watch(ctx) })
 	defer wg.Wait()
 	defer cancel()
+	if s.sampler != nil {
+		wg.Go(func() { s.sampler.Run(ctx) })
+		wg.Go(func() {
+			if err := s.sampler.Serve(ctx, s.Bus, Domain, s.Node); err != nil {
+				s.Log.Error("nobody is told what guests use", "err", err)
+			}
+		})
+	}
 	return s.engine.Run(ctx)
+}
+
+// Collectors of metrics.
+func (s *Service) Collectors() []prometheus.Collector {
+	all := []prometheus.Collector{s.resyncs}
+	if s.sampler != nil {
+		all = append(all, s.sampler.Collector(s.Node))
+	}
+	return all
 }
 
 // Ready is nil while the hypervisor answers.

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +30,7 @@ import (
 	"horcrux/services/compute"
 	"horcrux/services/compute/hypervisor"
 	"horcrux/services/compute/hypervisor/fake"
+	"horcrux/services/compute/network"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -43,12 +46,14 @@ type node struct {
 	images string
 	stop   func()
 
+	host network.Host // what the node has besides; set while the service does not run
+
 	mu      sync.Mutex
 	storage []string // commands that storage got: "volume.create disk 0"
 	refuse  *problem.Problem
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t *testing.T, before ...func(*node)) *node {
 	b := bustest.New(t, bus.Options{})
 	n := &node{T: t, id: events.NewID(), store: memory.New(nil), bus: b, h: fake.New(), images: t.TempDir()}
 	defined := pool.Codec.Encode(pool.Defined{Name: "local", Type: "dir", Path: "/none", Node: n.id})
@@ -57,6 +62,9 @@ func newNode(t *testing.T) *node {
 		Claim: []eventstore.Name{{Scope: pool.NameScope, Value: "local"}},
 	}}}); err != nil {
 		t.Fatal(err)
+	}
+	for _, set := range before {
+		set(n)
 	}
 	n.run()
 	t.Cleanup(func() { n.stop() })
@@ -67,8 +75,8 @@ func (n *node) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	driver := n.h.Driver()
 	s := compute.New(compute.Options{
-		Node: n.id, Store: n.store, Bus: n.bus, Driver: driver, ImageDirs: []string{n.images}, Log: slog.New(slog.DiscardHandler), Resync: 50 * time.Millisecond,
-		Accelerator: hypervisor.TCG,
+		Node: n.id, Store: n.store, Bus: n.bus, Driver: driver, Networks: driver, Usage: driver, ImageDirs: []string{n.images}, Log: slog.New(slog.DiscardHandler), Resync: 50 * time.Millisecond,
+		Accelerator: hypervisor.TCG, Host: n.look,
 	})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -83,6 +91,13 @@ func (n *node) run() {
 	})
 	n.stop = func() { cancel(); wg.Wait(); driver.Close() }
 	n.eventually("the service is ready", func() bool { return s.Ready(ctx) == nil })
+}
+
+// look is a fresh copy each time, as a look at a real host is.
+func (n *node) look() (network.Host, error) {
+	h := network.Host{Links: map[string]bool{}, Used: slices.Clone(n.host.Used)}
+	maps.Copy(h.Links, n.host.Links)
+	return h, nil
 }
 
 // store1 answers one command as the storage service does.
@@ -114,7 +129,8 @@ func (n *node) stored() string {
 	return strings.Join(n.storage, ", ")
 }
 
-// ask records an operation as the gateway does, publishes its command, and waits for its end.
+// ask records an operation as the gateway does, publishes its command, and waits for its end. A verb without a kind is one
+// of machines.
 func (n *node) ask(verb string, vm uuid.UUID, data any, within time.Duration) operation.View {
 	n.Helper()
 	op := n.send(verb, vm, data, within)
@@ -130,8 +146,11 @@ func (n *node) send(verb string, vm uuid.UUID, data any, within time.Duration) u
 		n.Fatal(err)
 	}
 	op := events.NewID()
+	if !strings.Contains(verb, ".") {
+		verb = "vm." + verb
+	}
 	cmd := events.Command{
-		ID: events.NewID(), To: events.Address{Domain: "compute", Node: n.id.String()}, Type: "vm." + verb, Target: vm, Data: raw,
+		ID: events.NewID(), To: events.Address{Domain: "compute", Node: n.id.String()}, Type: verb, Target: vm, Data: raw,
 		Meta: events.Meta{Actor: "uid:0", Operation: op}, Deadline: time.Now().Add(within),
 	}
 	requested := operation.Codec.Encode(operation.Requested{Type: cmd.Type, Command: cmd.ID, Resource: cmd.Stream(), Collection: "vms", Deadline: cmd.Deadline})

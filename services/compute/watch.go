@@ -23,6 +23,7 @@ const gone wire.State = ""
 // watcher tells the decider what it sees of the hypervisor.
 type watcher struct {
 	*Service
+	inspector inspector
 	// seen is what was last seen of each machine and taken in, so that a look at all of them asks the store only for
 	// those that changed.
 	seen map[uuid.UUID]wire.State
@@ -31,6 +32,7 @@ type watcher struct {
 // watch goes on for as long as ctx lasts.
 func (s *Service) watch(ctx context.Context) {
 	w := &watcher{Service: s, seen: map[uuid.UUID]wire.State{}}
+	w.inspector = inspector{watcher: w, seen: map[uuid.UUID]uint64{}}
 	for ctx.Err() == nil {
 		err := w.once(ctx)
 		if ctx.Err() != nil {
@@ -66,6 +68,9 @@ func (w *watcher) once(ctx context.Context) error {
 	defer probe.Stop()
 	resync := time.NewTimer(0)
 	defer resync.Stop()
+	inspect := time.NewTimer(inspectRound)
+	defer inspect.Stop()
+	clear(w.inspector.seen) // what changed while nobody watched
 	for {
 		select {
 		case c, ok := <-changes:
@@ -75,6 +80,13 @@ func (w *watcher) once(ctx context.Context) error {
 			if !w.observe(ctx, c.ID, state(c.State), c.Cause) {
 				resync.Reset(resyncAgain)
 			}
+			if c.Cause == "defined" {
+				w.inspector.soon(c.ID)
+				inspect.Reset(w.inspector.pause())
+			}
+		case <-inspect.C:
+			w.inspector.next(ctx)
+			inspect.Reset(w.inspector.pause())
 		case <-resync.C:
 			taken, err := w.resync(ctx)
 			if err != nil {
@@ -104,6 +116,12 @@ func state(s hypervisor.State) wire.State {
 
 // resync compares all that the hypervisor has with what was seen of it before. taken says that all of it was taken in.
 func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
+	begin := w.Clock()
+	defer func() {
+		if err == nil {
+			w.resyncs.Observe(w.Clock().Sub(begin).Seconds())
+		}
+	}()
 	if _, err := w.info(ctx); err != nil { // one that hangs is noticed sooner than a long list may take
 		return false, err
 	}
@@ -121,6 +139,9 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 	for _, d := range domains {
 		there[d.ID] = true
 		if d.Managed {
+			if _, looked := w.inspector.seen[d.ID]; !looked {
+				w.inspector.soon(d.ID)
+			}
 			taken = w.observe(ctx, d.ID, observed(d.State), "found") && taken
 		}
 	}
@@ -140,13 +161,14 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 // observe says whether what was seen is taken in. What is seen while something is under way is not, since the effect
 // looks for itself: it is looked at again.
 func (w *watcher) observe(ctx context.Context, id uuid.UUID, state wire.State, cause string) bool {
-	if last, ok := w.seen[id]; ok && last == state {
+	w.inspector.state(id, state)
+	if last, ok := w.seen[id]; ok && last == state && cause != "undefined" {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, infoTime)
 	defer cancel()
 	m, err := engine.Observe(ctx, w.engine, w.machines, id, cause,
-		vm.Observed{Node: w.Node, State: state, Gone: state == gone, Cause: cause})
+		vm.Observed{Node: w.Node, State: state, Gone: state == gone, Cause: cause, Repair: w.repairIntent(), At: w.Clock()})
 	if err != nil {
 		w.Log.Error("record what was observed; it is looked at again", "vm", id, "state", state, "err", err)
 		delete(w.seen, id)

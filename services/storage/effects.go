@@ -54,7 +54,7 @@ func (s *Service) failed(ctx context.Context, id uuid.UUID, v volume.Volume, p *
 			err = b.Delete(ctx, id)
 		}
 		if err != nil {
-			s.Log.Warn("a failed create is cleared away later", "volume", id, "err", err)
+			s.Log.WarnContext(ctx, "a failed create is cleared away later", "volume", id, "err", err)
 			s.orphans.Store(true)
 			s.lookSoon()
 		}

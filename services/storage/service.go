@@ -20,6 +20,7 @@ import (
 	"horcrux/pkg/problem"
 	"horcrux/services/storage/backend"
 	"horcrux/services/storage/backend/dir"
+	"horcrux/services/storage/backend/traced"
 	"horcrux/services/storage/image"
 	"horcrux/services/storage/pool"
 	"horcrux/services/storage/volume"
@@ -49,6 +50,7 @@ type Options struct {
 	// Drivers by type of pool; nil: all that are built in.
 	Drivers map[string]backend.Driver
 	Log     *slog.Logger
+	Metrics *engine.Metrics  // nil counts for nobody
 	Clock   func() time.Time // nil: time.Now
 }
 
@@ -76,7 +78,7 @@ func New(o Options) *Service {
 	if s.Drivers == nil {
 		s.Drivers = map[string]backend.Driver{LocalType: dir.Driver{Images: s.images}}
 	}
-	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Clock: o.Clock})
+	s.engine = engine.New(engine.Options{Domain: Domain, Node: o.Node, Store: o.Store, Bus: o.Bus, Log: o.Log, Metrics: o.Metrics, Clock: o.Clock})
 	s.pools = &engine.Kind[pool.Pool]{Codec: poolwire.Codec, Decider: pool.Decider, Intent: pool.Intent, Names: pool.Names}
 	s.volumes = s.volumeKind()
 	engine.Register(s.engine, s.pools)
@@ -127,5 +129,9 @@ func (s *Service) open(id uuid.UUID, p pool.Pool) (backend.Backend, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: pool of type %q", backend.ErrUnsupported, p.Type)
 	}
-	return d.Open(backend.Pool{ID: id, Path: p.Path, Options: p.Options})
+	b, err := d.Open(backend.Pool{ID: id, Path: p.Path, Options: p.Options})
+	if err != nil {
+		return nil, err
+	}
+	return traced.Backend(b), nil
 }

@@ -64,8 +64,8 @@ func decodeRelease(c events.Command) (any, error) {
 }
 
 // unavailable logs why a pool cannot be used, which the caller of the service is not told.
-func (s *Service) unavailable(pool uuid.UUID, err error) *problem.Problem {
-	s.Log.Warn("the pool cannot be used", "pool", pool, "err", err)
+func (s *Service) unavailable(ctx context.Context, pool uuid.UUID, err error) *problem.Problem {
+	s.Log.WarnContext(ctx, "the pool cannot be used", "pool", pool, "err", err)
 	s.lookSoon()
 	return problem.New(problem.StorageUnavailable, "the pool cannot be used now")
 }
@@ -88,7 +88,7 @@ func (s *Service) prepareCreate(ctx context.Context, cmd events.Command, decoded
 	}
 	b, err := s.open(c.Pool, p)
 	if err != nil {
-		return nil, s.unavailable(c.Pool, err)
+		return nil, s.unavailable(ctx, c.Pool, err)
 	}
 	c.PoolPath, c.Node = p.Path, s.Node
 	can := b.Capabilities()
@@ -98,7 +98,7 @@ func (s *Service) prepareCreate(ctx context.Context, cmd events.Command, decoded
 	case c.Thin && !can.Thin, !c.Thin && !can.Thick:
 		return nil, invalid("thin", "the pool keeps no such volumes")
 	}
-	if err := s.checkImage(c.CreateData, can); err != nil {
+	if err := s.checkImage(ctx, c.CreateData, can); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTime)
@@ -106,7 +106,7 @@ func (s *Service) prepareCreate(ctx context.Context, cmd events.Command, decoded
 	u, err := b.Usage(ctx)
 	switch {
 	case err != nil && cmd.Step == "":
-		return nil, s.unavailable(c.Pool, err)
+		return nil, s.unavailable(ctx, c.Pool, err)
 	case err == nil && !c.Thin && u.Available < c.SizeGB*volume.GiB:
 		return nil, noSpace()
 	}
@@ -121,7 +121,7 @@ func noImage() *problem.Problem {
 	return invalid("image", "there is no such image under the node's image_dirs")
 }
 
-func (s *Service) checkImage(d volumewire.CreateData, can backend.Capabilities) error {
+func (s *Service) checkImage(ctx context.Context, d volumewire.CreateData, can backend.Capabilities) error {
 	if d.Image == "" {
 		return nil
 	}
@@ -133,7 +133,7 @@ func (s *Service) checkImage(d volumewire.CreateData, can backend.Capabilities) 
 	case errors.Is(err, backend.ErrNotFound):
 		return noImage()
 	case err != nil:
-		s.Log.Warn("open an image", "image", d.Image, "err", err)
+		s.Log.WarnContext(ctx, "open an image", "image", d.Image, "err", err)
 		return invalid("image", "must be a raw or qcow2 file under one of the node's image_dirs, readable, and in need of no other file")
 	}
 	defer img.Close()
@@ -174,7 +174,7 @@ func (s *Service) prepareDelete(ctx context.Context, cmd events.Command, decoded
 	case errors.Is(err, eventstore.ErrUnavailable):
 		return nil, err
 	case err != nil:
-		return nil, s.unavailable(v.Pool, err)
+		return nil, s.unavailable(ctx, v.Pool, err)
 	}
 	return c, nil
 }

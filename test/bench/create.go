@@ -26,7 +26,7 @@ func create(ctx context.Context, b *bench, r *result) (err error) {
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
 	r.fsync = "private Postgres and libvirtd"
-	v := virsh{"qemu+unix:///system?socket=" + url.QueryEscape(filepath.Join(h.data, "libvirt", "libvirt-sock"))}
+	v := h.virsh()
 	defer func() { err = errors.Join(err, v.destroyAll()) }() // before h stops: guests outlive it
 	t, err := h.template(ctx, v)
 	if err != nil {
@@ -77,6 +77,11 @@ func startHorcrux(ctx context.Context, b *bench) (_ *horcrux, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
 	return h, h.ready(ctx)
+}
+
+// virsh speaks to its libvirtd.
+func (h *horcrux) virsh() virsh {
+	return virsh{"qemu+unix:///system?socket=" + url.QueryEscape(filepath.Join(h.data, "libvirt", "libvirt-sock"))}
 }
 
 func (h *horcrux) close() error {

@@ -40,6 +40,11 @@ var measurements = []measurement{
 	{"append", "append from Go ÷ pgbench calling the same append; batches ÷ single events", appends},
 	{"lag", "from an append's commit to the read model", lag},
 	{"rebuild", "rebuild of a read model ÷ COPY of the log", rebuild},
+	{"console", "a screen of 50 MB/s through node, NATS, gateway and WebSocket ÷ straight from its socket", carried},
+	{"stats", "usage of all running machines over REST ÷ virsh domstats", stats},
+	{"starts", "parallel starts over REST ÷ xargs -P of virsh start", starts},
+	{"resync", "a look at all machines, none of which has changed", resync},
+	{"watch", "an event from the gateway to 1,000 watchers ÷ a message through NATS to as many", watch},
 	{"idle", "memory of the idle process tree", idle},
 	{"ready", "start to ready", ready},
 }

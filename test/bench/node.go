@@ -27,7 +27,9 @@ import (
 	"horcrux/pkg/relay"
 	"horcrux/services/api"
 	"horcrux/services/api/rest"
+	"horcrux/services/api/telemetry"
 	"horcrux/services/compute"
+	"horcrux/services/compute/console"
 	"horcrux/services/compute/hypervisor"
 	"horcrux/services/compute/hypervisor/fake"
 	"horcrux/services/storage"
@@ -42,10 +44,11 @@ const nodeConnections = 24
 
 // fakeNode is what runs in such a process. It is stopped in the reverse order of its start.
 type fakeNode struct {
-	dir   string
-	log   *slog.Logger
-	stops []func(context.Context) error
-	fail  context.CancelCauseFunc
+	dir    string
+	screen string
+	log    *slog.Logger
+	stops  []func(context.Context) error
+	fail   context.CancelCauseFunc
 }
 
 // nodeMain is the main of such a process. It stops when it is asked to, and when a part of it ends by itself.
@@ -54,6 +57,7 @@ func nodeMain(args []string) int {
 	dir := flags.String("dir", "", "data dir")
 	database := flags.String("database", "", "DSN; none: a private Postgres in the data dir")
 	profiled := flags.String("profile", "", "file for a CPU profile")
+	screen := flags.String("screen", "", "Unix socket that is the screen of every machine; none: machines have no consoles")
 	domains := flags.Int("domains", 0, "machines of the fleet that the hypervisor runs")
 	if err := flags.Parse(args); err != nil {
 		return 64
@@ -62,7 +66,7 @@ func nodeMain(args []string) int {
 	defer stop()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	n := &fakeNode{dir: *dir, fail: fail, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	n := &fakeNode{dir: *dir, screen: *screen, fail: fail, log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	if *profiled != "" {
 		stop, err := profile(*profiled)
 		if err != nil {
@@ -213,9 +217,12 @@ func (n *fakeNode) services(store *postgres.Store, b *bus.Bus, domains int) (map
 	driver := h.Driver()
 	n.push(func(context.Context) error { return driver.Close() })
 	computed := compute.New(compute.Options{
-		Node: node, Store: store, Bus: b, Driver: driver, ImageDirs: images, Log: n.log, Accelerator: hypervisor.TCG,
+		Node: node, Store: store, Bus: b, Driver: driver, Networks: driver, Usage: driver, ImageDirs: images, Log: n.log, Accelerator: hypervisor.TCG,
 	})
 	n.run("compute", computed.Run)
+	if n.screen != "" {
+		n.run("consoles", console.New(console.Options{Node: node, Bus: b, Driver: screens{n.screen}, Log: n.log}).Run)
+	}
 	return map[string]rest.Check{"nats": b.Ready, "storage": kept.Ready, "hypervisor": computed.Ready}, nil
 }
 
@@ -229,6 +236,7 @@ func (n *fakeNode) gateway(ctx context.Context, pool *pgxpool.Pool, store *postg
 		ImageDirs: []string{filepath.Join(n.dir, "images")}, Version: openapi.Version{Version: "bench", Go: runtime.Version()},
 		Features: []openapi.Feature{{Name: "qemu", Built: true}}, // what the routes of machines ask for
 		Node:     func(context.Context, string) (uuid.UUID, error) { return node, nil },
+		Nodes:    func() []telemetry.Node { return []telemetry.Node{{ID: node, Name: "bench"}} },
 	})
 	if err != nil {
 		return err

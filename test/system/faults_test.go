@@ -226,7 +226,7 @@ func TestHypervisorAbsent(t *testing.T) {
 	if err := os.Mkdir(home, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	options := libvirtd.Options{Dir: home, SocketDir: home, NoNetwork: true}
+	options := libvirtd.Options{Dir: home, SocketDir: home}
 	uri := "qemu+unix:///system?socket=" + filepath.Join(home, "libvirt-sock")
 	i.Args = append(i.Args, "--libvirt-uri", uri)
 	i.Start()

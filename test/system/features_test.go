@@ -74,6 +74,8 @@ func TestWithoutFeatures(t *testing.T) {
 		for _, call := range []string{
 			"GET /api/vms", "POST /api/vms", "GET /api/vms/x", "PATCH /api/vms/x", "DELETE /api/vms/x", "POST /api/vms/x/start",
 			"POST /api/vms/x/stop", "POST /api/vms/x/shutdown", "GET /api/vms/x/history", "POST /api/vms/x/revert",
+			"GET /api/vms/x/stats", "GET /api/vms/x/stats/history", "GET /api/stats",
+			"GET /api/networks", "POST /api/networks", "GET /api/networks/x", "DELETE /api/networks/x", "GET /api/networks/x/history",
 		} {
 			method, path, _ := strings.Cut(call, " ")
 			status, p := i.Problem(method, path, nil)

@@ -76,9 +76,9 @@ func TestServe(t *testing.T) {
 		}
 		configure(t, "log:\n  level: debug\ndeadline: 5m\n")
 		i.Signal(syscall.SIGHUP)
-		said(`taken=[log.level] "wait for a restart"=[deadline]`)
+		said(`"taken":["log.level"],"wait for a restart":["deadline"]`)
 		i.Get("/healthz", &openapi.Health{})
-		said("level=DEBUG msg=answered")
+		said(`"level":"DEBUG","msg":"answered"`)
 		configure(t, "log:\n  level: info\n  colour: red\n")
 		i.Signal(syscall.SIGHUP)
 		said("the configuration is not taken")

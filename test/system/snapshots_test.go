@@ -241,6 +241,13 @@ func (s *snapshots) memory(t *testing.T) {
 	if got := s.tree("m1"); got != "up held<up" {
 		t.Errorf("the tree is %s", got)
 	}
+	var h openapi.History
+	s.Get("/api/vms/m1/history?limit=1000", &h)
+	for _, e := range h.Items {
+		if e.Type == "vm.drifted" || e.Type == "vm.repair_requested" {
+			t.Errorf("what was restored is taken for a drift: %+v", e)
+		}
+	}
 	s.Must("DELETE", "/api/vms/m1", nil)
 }
 

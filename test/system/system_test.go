@@ -98,15 +98,24 @@ func settled(t *testing.T, i *instance.Instance) {
 // guestFiles puts a kernel, and an initrd that does what then says, where a request may name them.
 func guestFiles(t *testing.T, i *instance.Instance, then initrd.Then) (kernel, image string) {
 	t.Helper()
-	put := func(from, name string) string {
-		b, err := os.ReadFile(from)
-		to := filepath.Join(i.Dir, "images", name)
-		if err := errors.Join(err, os.WriteFile(to, b, 0o644)); err != nil {
-			t.Fatal(err)
-		}
-		return to
+	return slowGuestFiles(t, i, then, 0)
+}
+
+// slowGuestFiles are those of a guest that does nothing at all for a while once its kernel is up.
+func slowGuestFiles(t *testing.T, i *instance.Instance, then initrd.Then, wait time.Duration) (kernel, image string) {
+	t.Helper()
+	return imageFile(t, i, guest.Kernel(t), "vmlinuz"), imageFile(t, i, guest.SlowInitrd(t, then, wait), "initrd")
+}
+
+// imageFile puts a file where a request may name it.
+func imageFile(t *testing.T, i *instance.Instance, from, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	to := filepath.Join(i.Dir, "images", name)
+	if err := errors.Join(err, os.WriteFile(to, b, 0o644)); err != nil {
+		t.Fatal(err)
 	}
-	return put(guest.Kernel(t), "vmlinuz"), put(guest.Initrd(t, then), "initrd")
+	return to
 }
 
 // small is a machine that needs next to nothing, with more and other fields.

@@ -58,3 +58,34 @@ func Golden(t T, codec *events.Codec, cases []Case) {
 }
 
 func key(name string, schema int) string { return fmt.Sprintf("%s schema %d", name, schema) }
+
+// Decodes fails t when an event with any data that the resource's codec reads is not written as what it was read as,
+// or cannot be folded twice in a row. Whatever it does not read is an error, never a panic: fuzz tests call it.
+func Decodes(t T, r *events.Resource, e events.Event) {
+	t.Helper()
+	v, err := r.Codec.Decode(e)
+	if err != nil {
+		return
+	}
+	once := r.Codec.Encode(v)
+	again, err := r.Codec.Decode(events.Event{Type: once.Type, Schema: once.Schema, Data: once.Data})
+	if err != nil {
+		t.Errorf("%s is written as %s, which cannot be read: %v", e.Data, once.Data, err)
+		return
+	}
+	if twice := r.Codec.Encode(again); string(twice.Data) != string(once.Data) {
+		t.Errorf("%s is written as %s, then as %s", e.Data, once.Data, twice.Data)
+	}
+	fold, err := r.Fold(nil)
+	for range 2 {
+		if err == nil {
+			_, err = fold.Apply(e)
+		}
+	}
+	if err == nil {
+		_, err = fold.Doc()
+	}
+	if err != nil {
+		t.Errorf("%s %s cannot be folded: %v", e.Type, e.Data, err)
+	}
+}

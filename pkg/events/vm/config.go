@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net"
 
 	"github.com/google/uuid"
 )
@@ -32,12 +31,14 @@ type Spec struct {
 	Agent       bool     `json:"agent"` // a channel for the guest agent
 	RNG         bool     `json:"rng"`   // random numbers of the host
 	Autostart   bool     `json:"autostart"`
-	OnDrift     string   `json:"on_drift"` // record or repair
+	OnDrift     string   `json:"on_drift"`          // record or repair
+	Adopted     bool     `json:"adopted,omitempty"` // made by others
 }
 
 // Disk of a virtual machine. The volume's fields are filled in when the disk is accepted.
 type Disk struct {
-	Name       string    `json:"name"` // disk0, disk1, …; for as long as the disk is there
+	// Name is disk0, disk1, …, for as long as the disk is there; that of a disk which others made is what they call it.
+	Name       string    `json:"name"`
 	Pool       string    `json:"pool"`
 	SizeGB     int64     `json:"size_gb"` // GiB
 	Format     string    `json:"format"`  // raw or qcow2
@@ -145,5 +146,5 @@ func fieldsOf(v any) (Fields, error) {
 // derived: among 100,000 NICs two alike are a matter of 1 in 200.
 func DerivedMAC(id uuid.UUID, name string) string {
 	sum := sha256.Sum256([]byte("mac " + id.String() + " " + name))
-	return net.HardwareAddr{0x52, sum[0], sum[1], sum[2], sum[3], sum[4]}.String()
+	return fmt.Sprintf("52:%02x:%02x:%02x:%02x:%02x", sum[0], sum[1], sum[2], sum[3], sum[4])
 }

@@ -3,6 +3,7 @@ package vm_test
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -76,6 +77,13 @@ const (
 	updateJSON   = `"changed":{"autostart":true,"description":"front","tags":["web","prod"]},"pending":{"cpus":4},"sources":[]`
 )
 
+// adopted is spec as of a machine that others made.
+func adopted() vm.Spec {
+	s := spec
+	s.Adopted = true
+	return s
+}
+
 var change = vm.Change{Changed: changeAll, Pending: vm.Fields{"cpus": raw(`4`)}, Sources: &[]vm.Source{}}
 
 var (
@@ -144,6 +152,14 @@ func TestGolden(t *testing.T) {
 		{Type: "vm.disk_change_requested", Event: vm.DiskChangeRequested{Operation: op, Attach: &spec.Disks[1], Running: true}, Data: `{"operation":"01900000-0000-7000-8000-000000000004","attach":{"name":"disk1","pool":"local","size_gb":1,"format":"raw","image":null,"bus":"scsi","boot_order":null,"cache":"default","discard":"unmap","limits":{"read_iops":0,"write_iops":0,"read_mb_s":0,"write_mb_s":0}},"running":true}`},
 		{Type: "vm.disk_change_requested", Event: vm.DiskChangeRequested{Operation: op, Detach: "disk1", Keep: true}, Data: `{"operation":"01900000-0000-7000-8000-000000000004","detach":"disk1","keep":true}`},
 		{Type: "vm.disk_change_requested", Event: vm.DiskChangeRequested{Operation: op, Resize: "disk1", SizeGB: 3}, Data: `{"operation":"01900000-0000-7000-8000-000000000004","resize":"disk1","size_gb":3}`},
+		{Type: "vm.drifted", Event: vm.Drifted{Cause: "defined", Change: change}, Data: `{"cause":"defined",` + updateJSON + `}`},
+		{Type: "vm.repair_requested", Event: vm.RepairRequested{Intent: intent("vm.repair"), Cause: "destroyed", State: vm.StateRunning, At: at}, Data: `{"type":"vm.repair",` + intentJSON + `,"cause":"destroyed","state":"running","at":"2026-11-22T10:00:00.123456Z"}`},
+		{Type: "vm.repaired", Event: vm.Repaired{State: vm.StateRunning, Change: change}, Data: `{"state":"running",` + updateJSON + `}`},
+		{Type: "vm.repair_failed", Event: vm.RepairFailed{Problem: noMemory, State: vm.StateStopped}, Data: failedJSON},
+		{Type: "vm.repair_given_up", Event: vm.RepairGivenUp{Problem: noMemory}, Data: problemJSON},
+		{Type: "vm.import_requested", Event: vm.ImportRequested{Intent: intent("vm.import"), Spec: adopted(), Node: node, Sources: []vm.Source{}}, Data: `{"type":"vm.import",` + intentJSON + `,"spec":` + strings.TrimSuffix(specJSON, "}") + `,"adopted":true},"node":"01900000-0000-7000-8000-000000000001","sources":[]}`},
+		{Type: "vm.imported", Event: vm.Imported{NativeID: "n-1", Accelerator: "kvm", State: vm.StateRunning}, Data: `{"native_id":"n-1","accelerator":"kvm","state":"running"}`},
+		{Type: "vm.import_failed", Event: vm.ImportFailed{Problem: noMemory}, Data: problemJSON},
 		{Type: "vm.disk_change_ended", Event: vm.DiskChangeEnded{}, Data: `{}`},
 		{Type: "vm.disk_change_ended", Event: vm.DiskChangeEnded{Problem: noMemory}, Data: problemJSON},
 		{Type: "vm.update_failed", Event: vm.UpdateFailed{Problem: noMemory}, Data: problemJSON},

@@ -34,6 +34,7 @@ type View struct {
 	CloudInit   *string    `json:"cloud_init"`
 	Autostart   bool       `json:"autostart"`
 	OnDrift     string     `json:"on_drift"`
+	Adopted     bool       `json:"adopted"`
 	Accelerator *string    `json:"accelerator"`
 	Pending     Fields     `json:"pending"`
 	Snapshots   []Snapshot `json:"snapshots"`
@@ -67,6 +68,16 @@ func apply(v *View, event any, e events.Event) bool {
 		v.Node, v.Pending, v.State = ev.Node, Fields{}, StateCreating
 		v.Snapshots = []Snapshot{}
 	case CreateFailed:
+		v.State = StateError
+		return true
+	case ImportRequested:
+		v.configure(ev.Spec)
+		v.Node, v.Pending, v.State = ev.Node, Fields{}, StateCreating
+		v.Snapshots = []Snapshot{}
+	case Imported:
+		v.NativeID, v.Accelerator = &ev.NativeID, &ev.Accelerator
+		observed(ev.State)
+	case ImportFailed:
 		v.State = StateError
 		return true
 	case Created:
@@ -115,6 +126,14 @@ func apply(v *View, event any, e events.Event) bool {
 		v.snapshots(v.tree().Without(ev.Name))
 	case SnapshotRemoveFailed:
 		observed(ev.State)
+	case Drifted:
+		v.change(ev.Change)
+		v.ObservedAt = &e.At
+	case Repaired:
+		v.change(ev.Change)
+		observed(ev.State)
+	case RepairFailed:
+		observed(ev.State)
 	case DeleteRequested:
 		v.State = StateDeleting
 	case RemoveFailed:
@@ -130,6 +149,7 @@ func apply(v *View, event any, e events.Event) bool {
 // configure takes a configuration over, field by field.
 func (v *View) configure(s Spec) {
 	v.Name, v.Backend, v.Description, v.Tags, v.Autostart, v.OnDrift = s.Name, s.Backend, s.Description, s.Tags, s.Autostart, s.OnDrift
+	v.Adopted = s.Adopted
 	v.CPUs, v.MaxCPUs, v.MemoryMB, v.CPUModel = s.CPUs, s.MaxCPUs, s.MemoryMB, s.CPUModel
 	v.Machine, v.Firmware, v.SecureBoot, v.TPM, v.Boot = s.Machine, s.Firmware, s.SecureBoot, s.TPM, s.Boot
 	v.Disks, v.Networks, v.Serial, v.VNC, v.Agent, v.RNG = s.Disks, s.Networks, s.Serial, s.VNC, s.Agent, s.RNG
@@ -138,7 +158,7 @@ func (v *View) configure(s Spec) {
 // spec is the configuration that the view shows.
 func (v *View) spec() Spec {
 	return Spec{
-		Name: v.Name, Backend: v.Backend, Description: v.Description, Tags: v.Tags, Autostart: v.Autostart, OnDrift: v.OnDrift,
+		Name: v.Name, Backend: v.Backend, Description: v.Description, Tags: v.Tags, Autostart: v.Autostart, OnDrift: v.OnDrift, Adopted: v.Adopted,
 		CPUs: v.CPUs, MaxCPUs: v.MaxCPUs, MemoryMB: v.MemoryMB, CPUModel: v.CPUModel,
 		Machine: v.Machine, Firmware: v.Firmware, SecureBoot: v.SecureBoot, TPM: v.TPM, Boot: v.Boot,
 		Disks: v.Disks, Networks: v.Networks, Serial: v.Serial, VNC: v.VNC, Agent: v.Agent, RNG: v.RNG,

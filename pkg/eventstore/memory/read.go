@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -52,7 +51,7 @@ func (s *Store) Read(ctx context.Context, after events.Position, opts eventstore
 		return 1
 	})
 	for _, e := range s.log[start:] {
-		if !matches(e, opts) {
+		if !opts.Match(e) {
 			page.Next = e.Position
 			continue
 		}
@@ -65,21 +64,6 @@ func (s *Store) Read(ctx context.Context, after events.Position, opts eventstore
 		page.Next = e.Position
 	}
 	return page, nil
-}
-
-func matches(e events.Event, opts eventstore.ReadOptions) bool {
-	if opts.Stream != "" && e.Stream != opts.Stream {
-		return false
-	}
-	if len(opts.Kinds) > 0 && !slices.Contains(opts.Kinds, e.Stream.Kind()) {
-		return false
-	}
-	return len(opts.Types) == 0 || slices.ContainsFunc(opts.Types, func(t string) bool {
-		if prefix, ok := strings.CutSuffix(t, "*"); ok {
-			return strings.HasPrefix(e.Type, prefix)
-		}
-		return e.Type == t
-	})
 }
 
 // End implements eventstore.Reader.

@@ -23,7 +23,8 @@ const (
 )
 
 // Append implements eventstore.Store, in one round trip.
-func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Result, error) {
+func (s *Store) Append(ctx context.Context, a eventstore.Append) (r eventstore.Result, err error) {
+	defer s.metrics.appended(time.Now(), &r, &err)
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	sealed, err := chain.Seal(a, s.clock())
@@ -34,7 +35,7 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Res
 	if err != nil {
 		return eventstore.Result{}, fmt.Errorf("append: %w", err)
 	}
-	r, err := scanAppend(s.pool.QueryRow(ctx, appendSQL, args...), a, sealed)
+	r, err = scanAppend(s.pool.QueryRow(ctx, appendSQL, args...), a, sealed)
 	if err != nil {
 		return eventstore.Result{}, fmt.Errorf("append: %w", appendError(err))
 	}
@@ -45,7 +46,8 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (eventstore.Res
 }
 
 // Locked implements eventstore.Store, in two round trips: begin, lock and load; append and commit.
-func (s *Store) Locked(ctx context.Context, command uuid.UUID, streams []events.Stream, decide eventstore.Decision) (_ eventstore.Result, err error) {
+func (s *Store) Locked(ctx context.Context, command uuid.UUID, streams []events.Stream, decide eventstore.Decision) (r eventstore.Result, err error) {
+	defer s.metrics.appended(time.Now(), &r, &err)
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)
@@ -84,7 +86,7 @@ func (s *Store) Locked(ctx context.Context, command uuid.UUID, streams []events.
 			return eventstore.Result{}, fmt.Errorf("append under lock: %w: stream %s is not locked", eventstore.ErrInvalid, sa.Stream)
 		}
 	}
-	r, err := s.appendAndCommit(ctx, conn.Conn(), a)
+	r, err = s.appendAndCommit(ctx, conn.Conn(), a)
 	if err != nil {
 		return eventstore.Result{}, fmt.Errorf("append under lock: %w", appendError(err))
 	}

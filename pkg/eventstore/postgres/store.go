@@ -28,6 +28,7 @@ type Store struct {
 	log     *slog.Logger
 	timeout time.Duration
 	nudges  *eventstore.Nudges
+	metrics metrics
 }
 
 var _ eventstore.Store = (*Store)(nil)
@@ -81,7 +82,7 @@ func Connect(ctx context.Context, dsn string, connections int32) (*pgxpool.Pool,
 // New is Open on the connections of a pool, which it leaves open. Their default isolation level must be read
 // committed.
 func New(ctx context.Context, pool *pgxpool.Pool, opts Options) (*Store, error) {
-	s := &Store{pool: pool, clock: opts.Clock, log: opts.Logger, timeout: opts.Timeout, nudges: eventstore.NewNudges()}
+	s := &Store{pool: pool, clock: opts.Clock, log: opts.Logger, timeout: opts.Timeout, nudges: eventstore.NewNudges(), metrics: newMetrics()}
 	if s.clock == nil {
 		s.clock = time.Now
 	}

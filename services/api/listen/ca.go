@@ -32,7 +32,7 @@ const (
 const (
 	CAFile     = "ca.pem" // what clients trust
 	caKeyFile  = "ca-key.pem"
-	serverFile = "server.pem" // key and certificate
+	ServerFile = "server.pem" // key and certificate
 )
 
 // Certificates are the installation's own CA and the server's certificate under it.
@@ -143,7 +143,7 @@ func (c *Certificates) makeCA() error {
 }
 
 func (c *Certificates) loadServer() (*tls.Certificate, error) {
-	b, err := os.ReadFile(filepath.Join(c.dir, serverFile))
+	b, err := os.ReadFile(filepath.Join(c.dir, ServerFile))
 	if err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (c *Certificates) issue() (*tls.Certificate, error) {
 		return nil, err
 	}
 	both := bytes.Join([][]byte{certPEM(cert), private}, nil)
-	if err := write(filepath.Join(c.dir, serverFile), both, 0o600); err != nil {
+	if err := write(filepath.Join(c.dir, ServerFile), both, 0o600); err != nil {
 		return nil, err
 	}
 	pair, err := tls.X509KeyPair(both, both)

@@ -49,6 +49,7 @@ type Model struct {
 	mu          sync.Mutex
 	projections []*projection
 	rounded     time.Time     // when RunOnce last came to its end
+	followed    time.Time     // when it last came to the end of the log
 	moved       chan struct{} // closed and replaced whenever something changed
 	watchers    map[uuid.UUID]*watcher
 }
@@ -71,7 +72,7 @@ func Open(ctx context.Context, o Options) (*Model, error) {
 		o.Clock = time.Now
 	}
 	m := &Model{
-		Options: o, rounded: o.Clock(), moved: make(chan struct{}), watchers: map[uuid.UUID]*watcher{}, foldings: map[string]*folding{},
+		Options: o, rounded: o.Clock(), followed: o.Clock(), moved: make(chan struct{}), watchers: map[uuid.UUID]*watcher{}, foldings: map[string]*folding{},
 	}
 	for _, r := range o.Resources {
 		const enter = `INSERT INTO api.projections (kind, gen) VALUES ($1, nextval('api.generation')) ON CONFLICT DO NOTHING`
@@ -191,6 +192,9 @@ type Status struct {
 	// Stalled is for how long nothing could be projected, because the database or the log did not answer. While all is
 	// well it is less than a second.
 	Stalled time.Duration
+	// Lag is since when the projections have not been at the end of the log, also because a transaction elsewhere holds
+	// events back: whatever was recorded before is in their rows.
+	Lag time.Duration
 }
 
 // Status of every projection.
@@ -199,7 +203,9 @@ func (m *Model) Status() []Status {
 	defer m.mu.Unlock()
 	all := make([]Status, len(m.projections))
 	for i, p := range m.projections {
-		all[i] = Status{Kind: p.resource.Kind, Position: p.at, Halted: p.halted, Stalled: m.Clock().Sub(m.rounded)}
+		all[i] = Status{
+			Kind: p.resource.Kind, Position: p.at, Halted: p.halted, Stalled: m.Clock().Sub(m.rounded), Lag: m.Clock().Sub(m.followed),
+		}
 	}
 	return all
 }

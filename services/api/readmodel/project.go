@@ -44,7 +44,9 @@ func (m *Model) RunOnce(ctx context.Context) (Round, error) {
 	r, err := m.round(ctx)
 	if err == nil {
 		m.mu.Lock()
-		m.rounded = m.Clock()
+		if m.rounded = m.Clock(); !r.More && !r.Held {
+			m.followed = m.rounded
+		}
 		m.mu.Unlock()
 	}
 	return r, err

@@ -45,6 +45,9 @@ func TestStalled(t *testing.T) {
 			if s.Stalled != want {
 				t.Errorf("%s is stalled for %s, want %s", s.Kind, s.Stalled, want)
 			}
+			if s.Lag < want {
+				t.Errorf("%s is behind by %s, and stalled for %s", s.Kind, s.Lag, want)
+			}
 		}
 	}
 	w.make("widget", "a", 1)

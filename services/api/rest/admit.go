@@ -2,9 +2,7 @@ package rest
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,10 +15,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
+	"horcrux/pkg/trace"
 	"horcrux/services/api/access"
 	"horcrux/services/api/submit"
 )
@@ -32,7 +32,8 @@ type call struct {
 	req    *http.Request
 	query  url.Values
 	body   []byte
-	trace  trace
+
+	operation uuid.UUID // that the call became, once that is known
 }
 
 type callKey struct{}
@@ -141,7 +142,7 @@ func (c *call) request() submit.Request {
 		fmt.Fprintf(digest, "%d:%s", len(part), part) // a hash never fails to be written
 	}
 	return submit.Request{
-		Caller: c.caller, Reason: c.query.Get("reason"), Traceparent: c.trace.parent(), Key: c.req.Header.Get("Idempotency-Key"),
+		Caller: c.caller, Reason: c.query.Get("reason"), Traceparent: trace.Parent(c.req.Context()), Key: c.req.Header.Get("Idempotency-Key"),
 		Digest: digest.Sum(nil), Wait: c.wait(),
 	}
 }
@@ -159,34 +160,36 @@ func (c *call) ifVersion() (*int64, error) {
 	return &v, nil
 }
 
-// trace is where a request belongs, after the W3C recommendation.
-type trace struct{ id, span string }
-
-func (t trace) parent() string { return "00-" + t.id + "-" + t.span + "-01" }
-
-// traceOf continues the trace of a request, or begins one.
-func traceOf(r *http.Request) trace {
-	var b [24]byte
-	rand.Read(b[:])
-	t := trace{id: hex.EncodeToString(b[:16]), span: hex.EncodeToString(b[16:])}
-	parts := strings.Split(r.Header.Get("Traceparent"), "-")
-	if len(parts) == 4 && len(parts[1]) == 32 && parts[1] != strings.Repeat("0", 32) {
-		if id, err := hex.DecodeString(parts[1]); err == nil {
-			t.id = hex.EncodeToString(id)
-		}
+// begin continues the trace of a request, or begins one. A request to the API is a span; that somebody looks whether we
+// live is none.
+func begin(c echo.Context) (context.Context, trace.Span) {
+	name, r := "", c.Request()
+	if strings.HasPrefix(c.Path(), "/api/") {
+		name = r.Method + " " + c.Path()
 	}
-	return t
+	return trace.Begin(r.Context(), r.Header.Get("Traceparent"), name, "http.request.method", r.Method, "http.route", c.Path())
+}
+
+// end ends the span of a request.
+func end(s trace.Span, status int) {
+	if s.Set("http.response.status_code", strconv.Itoa(status)); status >= http.StatusInternalServerError {
+		s.Fail(http.StatusText(status))
+		return
+	}
+	s.Done(http.StatusText(status))
 }
 
 // observe gives each request its trace, counts it, and makes a problem of an error or a panic.
 func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) (err error) {
-		known := &call{trace: traceOf(c.Request())}
-		c.SetRequest(c.Request().WithContext(context.WithValue(c.Request().Context(), callKey{}, known)))
+		known := &call{}
+		ctx, span := begin(c)
+		ctx = context.WithValue(ctx, callKey{}, known)
+		c.SetRequest(c.Request().WithContext(ctx))
 		begun := time.Now()
 		defer func() {
 			if p := recover(); p != nil {
-				s.Log.Error("panic", "trace", known.trace.id, "panic", p, "stack", string(debug.Stack()))
+				s.Log.ErrorContext(ctx, "panic", "panic", p, "stack", string(debug.Stack()))
 				err = problem.New(problem.Internal, "something went wrong here; the log says what, under the trace")
 			}
 			if err != nil {
@@ -198,7 +201,8 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 				id = known.route.id
 			}
 			s.metrics.answered(id, c.Response().Status, time.Since(begun))
-			s.Log.Debug("answered", "trace", known.trace.id, "operation", id, "status", c.Response().Status,
+			end(span, c.Response().Status)
+			s.Log.DebugContext(trace.Operation(ctx, known.operation), "answered", "route", id, "status", c.Response().Status,
 				"actor", known.caller.Actor, "duration", time.Since(begun))
 		}()
 		return next(c)
@@ -207,21 +211,21 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 
 // fail answers an error.
 func (s *Server) fail(err error, c echo.Context) {
-	known := callOf(c.Request().Context())
+	ctx := c.Request().Context()
 	p, ours := problemOf(err)
 	level := slog.LevelError
-	if errors.Is(err, context.Canceled) && c.Request().Context().Err() != nil {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		level = slog.LevelDebug // the caller went away
 	}
 	if ours || p.Code == problem.Internal {
-		s.Log.Log(c.Request().Context(), level, "request failed", "trace", known.trace.id, "method", c.Request().Method,
+		s.Log.Log(ctx, level, "request failed", "method", c.Request().Method,
 			"path", c.Request().URL.Path, "error", err)
 	}
 	if c.Response().Committed {
 		return // a stream that broke off
 	}
-	if err := writeProblem(c.Response(), p, known.trace.id); err != nil {
-		s.Log.Debug("answer not sent", "trace", known.trace.id, "error", err)
+	if err := writeProblem(c.Response(), p, trace.ID(ctx)); err != nil {
+		s.Log.DebugContext(ctx, "answer not sent", "error", err)
 	}
 }
 

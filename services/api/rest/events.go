@@ -82,11 +82,10 @@ func (s *Server) recorded(ctx context.Context, pos events.Position) error {
 }
 
 // Times of an event stream. A watcher who does not take what is written to it in time is disconnected; it resumes
-// where it was by its Last-Event-ID. Each reads the log for itself, so none can hold up another.
+// where it was by its Last-Event-ID. Each writes for itself, so none can hold up another.
 const (
 	heartbeat = 15 * time.Second
 	takeTime  = 10 * time.Second
-	logPoll   = 250 * time.Millisecond
 	eventPage = 256
 )
 
@@ -108,7 +107,7 @@ func (s *Server) follow(ctx context.Context, after events.Position, opts eventst
 			defer func() { <-s.watchers }()
 			s.metrics.watchers.Inc()
 			defer s.metrics.watchers.Dec()
-			f := follower{Server: s, w: w, control: http.NewResponseController(w), opts: opts}
+			f := follower{Server: s, w: w, control: http.NewResponseController(w), opts: opts, at: after}
 			return f.run(ctx, page)
 		},
 	}, nil
@@ -127,69 +126,101 @@ type follower struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	opts    eventstore.ReadOptions
+	at      events.Position // all that is wanted up to here has been sent
+	beat    *time.Ticker
 }
 
+// errEnded: the caller is gone or too slow, or the server drains.
+var errEnded = errors.New("the stream has ended")
+
 func (f *follower) run(ctx context.Context, page eventstore.Page) error {
+	f.beat = time.NewTicker(heartbeat)
+	defer f.beat.Stop()
 	f.w.WriteHeader(http.StatusOK)
-	if err := f.send(": the log, from here on\n\n"); err != nil {
-		return nil //nolint:nilerr // the caller is gone
+	err := f.send([]byte(": the log, from here on\n\n"))
+	if err == nil {
+		err = f.sendRead(page)
 	}
-	beat := time.NewTicker(heartbeat)
-	defer beat.Stop()
-	poll := time.NewTicker(logPoll)
-	defer poll.Stop()
-	for {
-		moved := f.Model.Moved()
-		text, err := messages(page.Events)
-		if err != nil {
-			return err
-		}
-		if text != "" {
-			if err := f.send(text); err != nil {
-				return nil //nolint:nilerr // the caller is gone, or too slow
-			}
-		}
-		if !page.More {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-f.draining:
-				return nil
-			case <-beat.C:
-				if err := f.send(": \n\n"); err != nil {
-					return nil //nolint:nilerr // the caller is gone
-				}
-			case <-moved:
-			case <-poll.C:
-			}
-		}
-		page, err = f.readLog(ctx, page.Next, f.opts)
-		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("follow the log: %w", err)
-		}
+	for err == nil && page.More {
+		page, err = f.catchUp(ctx)
 	}
+	if err == nil {
+		leave := f.tail.enter(f.at)
+		defer leave()
+	}
+	for err == nil {
+		err = f.step(ctx)
+	}
+	if errors.Is(err, errEnded) || ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("follow the log: %w", err)
+}
+
+// step sends the next page that the tail has, waits for it, or reads what the tail has no more.
+func (f *follower) step(ctx context.Context) error {
+	kept := f.tail.kept.Load()
+	if f.at.Compare(kept.start) < 0 {
+		_, err := f.catchUp(ctx)
+		return err
+	}
+	if page := kept.after(f.at); page != nil {
+		err := f.send(page.messages(f.at, f.opts))
+		f.at = page.end
+		return err
+	}
+	if kept.err != nil {
+		return kept.err
+	}
+	select {
+	case <-kept.grown:
+		return nil
+	case <-f.beat.C:
+		return f.send([]byte(": \n\n"))
+	case <-f.draining:
+	case <-ctx.Done():
+	}
+	return errEnded
+}
+
+// catchUp reads the next page for this stream alone.
+func (f *follower) catchUp(ctx context.Context) (eventstore.Page, error) {
+	page, err := f.readLog(ctx, f.at, f.opts)
+	if err != nil {
+		return page, err
+	}
+	return page, f.sendRead(page)
+}
+
+func (f *follower) sendRead(page eventstore.Page) error {
+	p, err := encodePage(f.at, page)
+	if err != nil {
+		return err
+	}
+	err = f.send(p.text)
+	f.at = page.Next
+	return err
 }
 
 // send writes text to the caller, who has takeTime to take it.
-func (f *follower) send(text string) error {
-	if err := f.control.SetWriteDeadline(time.Now().Add(takeTime)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
+func (f *follower) send(text []byte) error {
+	select {
+	case <-f.draining:
+		return errEnded
+	default:
 	}
-	if _, err := f.w.Write([]byte(text)); err != nil {
-		return err
+	if len(text) == 0 {
+		return nil
 	}
-	return f.control.Flush()
-}
-
-// messages are events in the form of server-sent events.
-func messages(page []events.Event) (string, error) {
-	var b []byte
-	for _, e := range page {
-		data, err := json.Marshal(e) // one line
-		if err != nil {
-			return "", err
-		}
-		b = fmt.Appendf(b, "id: %s\nevent: %s\ndata: %s\n\n", e.Position, e.Type, data)
+	err := f.control.SetWriteDeadline(time.Now().Add(takeTime))
+	if err == nil || errors.Is(err, http.ErrNotSupported) {
+		_, err = f.w.Write(text)
 	}
-	return string(b), nil
+	if err == nil {
+		err = f.control.Flush()
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errEnded, err)
+	}
+	return nil
 }

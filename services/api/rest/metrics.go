@@ -15,6 +15,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	watchers prometheus.Gauge
+	consoles *prometheus.GaugeVec
 }
 
 func newMetrics(r prometheus.Registerer, model *readmodel.Model) *metrics {
@@ -29,8 +30,11 @@ func newMetrics(r prometheus.Registerer, model *readmodel.Model) *metrics {
 		watchers: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "horcrux_event_streams", Help: "Open event streams.",
 		}),
+		consoles: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "horcrux_consoles", Help: "Open consoles of virtual machines.",
+		}, []string{"console"}),
 	}
-	r.MustRegister(m.requests, m.duration, m.watchers, projections{model}, collectors.NewGoCollector(),
+	r.MustRegister(m.requests, m.duration, m.watchers, m.consoles, projections{model}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -40,13 +44,19 @@ func (m *metrics) answered(operation string, status int, took time.Duration) {
 	m.duration.WithLabelValues(operation).Observe(took.Seconds())
 }
 
-// projections tells which projections stand still.
+// projections tells how far behind the projections are, and which stand still.
 type projections struct{ *readmodel.Model }
 
 var halted = prometheus.NewDesc("horcrux_projection_halted", "1 when the projection of a kind met an event that it cannot fold.",
 	[]string{"kind"}, nil)
 
-func (projections) Describe(c chan<- *prometheus.Desc) { c <- halted }
+var lag = prometheus.NewDesc("horcrux_projection_lag_seconds", "Since when the projection of a kind has not been at the end of the log.",
+	[]string{"kind"}, nil)
+
+func (projections) Describe(c chan<- *prometheus.Desc) {
+	c <- halted
+	c <- lag
+}
 
 func (p projections) Collect(c chan<- prometheus.Metric) {
 	for _, s := range p.Status() {
@@ -55,5 +65,6 @@ func (p projections) Collect(c chan<- prometheus.Metric) {
 			v = 1
 		}
 		c <- prometheus.MustNewConstMetric(halted, prometheus.GaugeValue, v, s.Kind)
+		c <- prometheus.MustNewConstMetric(lag, prometheus.GaugeValue, s.Lag.Seconds(), s.Kind)
 	}
 }

@@ -282,5 +282,6 @@ func (s *Server) revert(ctx context.Context, r ref, to string) (answer, error) {
 func (s *Server) do(ctx context.Context, intend func(context.Context) (submit.Intent, error)) (answer, error) {
 	c := callOf(ctx)
 	op, err := s.Submit.Do(ctx, c.request(), intend)
+	c.operation = op.ID
 	return accepted(op, c.wait() > 0), err
 }

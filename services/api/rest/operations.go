@@ -103,6 +103,7 @@ func (s *Server) ListOperationHistory(ctx context.Context, r ListOperationHistor
 
 func (s *Server) CancelOperation(ctx context.Context, r CancelOperationRequestObject) (CancelOperationResponseObject, error) {
 	c := callOf(ctx)
+	c.operation = r.ID
 	op, err := s.Submit.Cancel(ctx, c.request(), r.ID, s.Resources)
 	return accepted(op, c.wait() > 0), err
 }

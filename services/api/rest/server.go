@@ -18,6 +18,7 @@ import (
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/openapi"
 	"horcrux/services/api/access"
+	"horcrux/services/api/console"
 	"horcrux/services/api/past"
 	"horcrux/services/api/readmodel"
 	"horcrux/services/api/strictjson"
@@ -39,6 +40,7 @@ type Options struct {
 	Log          *slog.Logger
 
 	DeadLetters DeadLetters
+	Usage       Usage
 	Ready       map[string]Check // dependencies by name, for /readyz
 	// Elsewhere says how the services of other processes do, by the names of their dependencies. Nil for none.
 	Elsewhere  func() map[string]error
@@ -50,8 +52,13 @@ type Options struct {
 	Secrets Secrets
 	// Node finds a node by id or name; not_found if there is none.
 	Node func(ctx context.Context, ref string) (uuid.UUID, error)
-	// Watchers is how many event streams may be open at a time; 0 means 256.
+	// Watchers is how many event streams may be open at a time; 0 means 2,048. One costs a connection, a goroutine or
+	// two and their buffers, 50 kB, but no read of the log once it has come to its end.
 	Watchers int
+	// Consoles reaches the nodes for the consoles of virtual machines, of which MaxConsoles may be open at a time; 0 means
+	// 256.
+	Consoles    console.Bus
+	MaxConsoles int
 
 	document []byte                    // tests serve another contract,
 	mount    func(*Server, *echo.Echo) // with routes of their own
@@ -72,6 +79,8 @@ type Server struct {
 	registry *prometheus.Registry
 	docs     []byte
 	watchers chan struct{} // a place for each open event stream
+	consoles chan struct{} // and for each open console
+	tail     *tail         // which they share
 
 	drain    sync.Once
 	draining chan struct{}
@@ -82,7 +91,10 @@ var _ StrictServerInterface = (*Server)(nil)
 // New returns a Server. It fails when the OpenAPI document does not hold what the server needs.
 func New(o Options) (*Server, error) {
 	if o.Watchers == 0 {
-		o.Watchers = 256
+		o.Watchers = 2048
+	}
+	if o.MaxConsoles == 0 {
+		o.MaxConsoles = 256
 	}
 	if o.document == nil {
 		o.document = openapi.YAML
@@ -94,8 +106,9 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		Options: o, contract: c, past: past.Reader{Store: o.Store}, registry: prometheus.NewRegistry(),
-		watchers: make(chan struct{}, o.Watchers), draining: make(chan struct{}),
+		watchers: make(chan struct{}, o.Watchers), consoles: make(chan struct{}, o.MaxConsoles), draining: make(chan struct{}),
 	}
+	s.tail = newTail(s, o.Model.Moved)
 	s.metrics = newMetrics(s.registry, o.Model)
 	s.registry.MustRegister(o.Collectors...)
 	if s.docs, err = renderDocs(c); err != nil {
@@ -118,12 +131,21 @@ func New(o Options) (*Server, error) {
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
-// Drain ends open event streams and calls that wait for an operation, which are answered with the operation as it is.
+// Drain ends open event streams, consoles and calls that wait for an operation, which are answered with the operation as
+// it is.
 func (s *Server) Drain() {
 	s.drain.Do(func() {
 		s.Submit.Drain()
 		close(s.draining)
 	})
+}
+
+// Drained waits, after Drain, for the consoles to end: an http.Server does not know of connections that are no longer its
+// own.
+func (s *Server) Drained() {
+	for range cap(s.consoles) { // a place is free once its console has ended
+		s.consoles <- struct{}{}
+	}
 }
 
 // binder reads bodies that admit has checked.

@@ -41,6 +41,21 @@ type ServerInterface interface {
 	// ListFeatures What this binary was built with
 	// (GET /api/features)
 	ListFeatures(ctx echo.Context) error
+	// ListNetworks List networks
+	// (GET /api/networks)
+	ListNetworks(ctx echo.Context, params ListNetworksParams) error
+	// CreateNetwork Create a network
+	// (POST /api/networks)
+	CreateNetwork(ctx echo.Context, params CreateNetworkParams) error
+	// DeleteNetwork Delete a network that no guest uses
+	// (DELETE /api/networks/{id})
+	DeleteNetwork(ctx echo.Context, id ID, params DeleteNetworkParams) error
+	// GetNetwork Show a network, now or as it was
+	// (GET /api/networks/{id})
+	GetNetwork(ctx echo.Context, id ID, params GetNetworkParams) error
+	// ListNetworkHistory What happened to a network
+	// (GET /api/networks/{id}/history)
+	ListNetworkHistory(ctx echo.Context, id ID, params ListNetworkHistoryParams) error
 	// GetOpenAPI This document
 	// (GET /api/openapi.json)
 	GetOpenAPI(ctx echo.Context) error
@@ -59,6 +74,12 @@ type ServerInterface interface {
 	// ListOperationLog What an operation did, with what the drivers said
 	// (GET /api/operations/{id}/log)
 	ListOperationLog(ctx echo.Context, id OperationID, params ListOperationLogParams) error
+	// GetStats What all virtual machines and nodes use now
+	// (GET /api/stats)
+	GetStats(ctx echo.Context, params GetStatsParams) error
+	// ListNodeStatsHistory What a node used in the last hour
+	// (GET /api/stats/nodes/{id}/history)
+	ListNodeStatsHistory(ctx echo.Context, id ID, params ListNodeStatsHistoryParams) error
 	// ListPools List storage pools
 	// (GET /api/storage/pools)
 	ListPools(ctx echo.Context, params ListPoolsParams) error
@@ -101,6 +122,9 @@ type ServerInterface interface {
 	// UpdateVM Change what is given, leave the rest
 	// (PATCH /api/vms/{id})
 	UpdateVM(ctx echo.Context, id ID, params UpdateVMParams) error
+	// OpenVMConsole The screen over a WebSocket
+	// (GET /api/vms/{id}/console)
+	OpenVMConsole(ctx echo.Context, id ID, params OpenVMConsoleParams) error
 	// AttachVMDisk Add a disk
 	// (POST /api/vms/{id}/disks)
 	AttachVMDisk(ctx echo.Context, id ID, params AttachVMDiskParams) error
@@ -134,6 +158,12 @@ type ServerInterface interface {
 	// RevertVM Bring the configuration back to what it was
 	// (POST /api/vms/{id}/revert)
 	RevertVM(ctx echo.Context, id ID, params RevertVMParams) error
+	// OpenVMSerial The serial console over a WebSocket
+	// (GET /api/vms/{id}/serial)
+	OpenVMSerial(ctx echo.Context, id ID, params OpenVMSerialParams) error
+	// GetVMSerialLog The end of what the serial console said
+	// (GET /api/vms/{id}/serial/log)
+	GetVMSerialLog(ctx echo.Context, id ID, params GetVMSerialLogParams) error
 	// ShutdownVM Ask the guest to power off
 	// (POST /api/vms/{id}/shutdown)
 	ShutdownVM(ctx echo.Context, id ID, params ShutdownVMParams) error
@@ -152,6 +182,12 @@ type ServerInterface interface {
 	// StartVM Start a virtual machine
 	// (POST /api/vms/{id}/start)
 	StartVM(ctx echo.Context, id ID, params StartVMParams) error
+	// GetVMStats What a virtual machine uses now
+	// (GET /api/vms/{id}/stats)
+	GetVMStats(ctx echo.Context, id ID, params GetVMStatsParams) error
+	// ListVMStatsHistory What a virtual machine used in the last hour
+	// (GET /api/vms/{id}/stats/history)
+	ListVMStatsHistory(ctx echo.Context, id ID, params ListVMStatsHistoryParams) error
 	// StopVM Stop a virtual machine by force
 	// (POST /api/vms/{id}/stop)
 	StopVM(ctx echo.Context, id ID, params StopVMParams) error
@@ -306,6 +342,257 @@ func (w *ServerInterfaceWrapper) ListFeatures(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListFeatures(ctx)
+	return err
+}
+
+// ListNetworks converts echo context to params.
+func (w *ServerInterfaceWrapper) ListNetworks(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListNetworksParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "sort" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "sort", ctx.QueryParams(), &params.Sort, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter sort: %s", err))
+	}
+
+	// ------------- Optional query parameter "q" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "q", ctx.QueryParams(), &params.Q, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter q: %s", err))
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// ------------- Optional query parameter "mode" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "mode", ctx.QueryParams(), &params.Mode, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter mode: %s", err))
+	}
+
+	// ------------- Optional query parameter "state" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "state", ctx.QueryParams(), &params.State, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter state: %s", err))
+	}
+
+	// ------------- Optional query parameter "bridge" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "bridge", ctx.QueryParams(), &params.Bridge, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter bridge: %s", err))
+	}
+
+	// ------------- Optional query parameter "node" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "node", ctx.QueryParams(), &params.Node, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter node: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListNetworks(ctx, params)
+	return err
+}
+
+// CreateNetwork converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateNetwork(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateNetworkParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateNetwork(ctx, params)
+	return err
+}
+
+// DeleteNetwork converts echo context to params.
+func (w *ServerInterfaceWrapper) DeleteNetwork(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteNetworkParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DeleteNetwork(ctx, id, params)
+	return err
+}
+
+// GetNetwork converts echo context to params.
+func (w *ServerInterfaceWrapper) GetNetwork(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetNetworkParams
+	// ------------- Optional query parameter "at" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at", ctx.QueryParams(), &params.At, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter at: %s", err))
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetNetwork(ctx, id, params)
+	return err
+}
+
+// ListNetworkHistory converts echo context to params.
+func (w *ServerInterfaceWrapper) ListNetworkHistory(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListNetworkHistoryParams
+	// ------------- Optional query parameter "limit" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "limit", ctx.QueryParams(), &params.Limit, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter limit: %s", err))
+	}
+
+	// ------------- Optional query parameter "cursor" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "cursor", ctx.QueryParams(), &params.Cursor, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter cursor: %s", err))
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListNetworkHistory(ctx, id, params)
 	return err
 }
 
@@ -548,6 +835,49 @@ func (w *ServerInterfaceWrapper) ListOperationLog(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.ListOperationLog(ctx, id, params)
+	return err
+}
+
+// GetStats converts echo context to params.
+func (w *ServerInterfaceWrapper) GetStats(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetStatsParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetStats(ctx, params)
+	return err
+}
+
+// ListNodeStatsHistory converts echo context to params.
+func (w *ServerInterfaceWrapper) ListNodeStatsHistory(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListNodeStatsHistoryParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListNodeStatsHistory(ctx, id, params)
 	return err
 }
 
@@ -1298,6 +1628,38 @@ func (w *ServerInterfaceWrapper) UpdateVM(ctx echo.Context) error {
 	return err
 }
 
+// OpenVMConsole converts echo context to params.
+func (w *ServerInterfaceWrapper) OpenVMConsole(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params OpenVMConsoleParams
+	// ------------- Optional query parameter "read_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "read_only", ctx.QueryParams(), &params.ReadOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter read_only: %s", err))
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.OpenVMConsole(ctx, id, params)
+	return err
+}
+
 // AttachVMDisk converts echo context to params.
 func (w *ServerInterfaceWrapper) AttachVMDisk(ctx echo.Context) error {
 	var err error
@@ -2008,6 +2370,63 @@ func (w *ServerInterfaceWrapper) RevertVM(ctx echo.Context) error {
 	return err
 }
 
+// OpenVMSerial converts echo context to params.
+func (w *ServerInterfaceWrapper) OpenVMSerial(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params OpenVMSerialParams
+	// ------------- Optional query parameter "read_only" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "read_only", ctx.QueryParams(), &params.ReadOnly, runtime.BindQueryParameterOptions{Type: "boolean", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter read_only: %s", err))
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.OpenVMSerial(ctx, id, params)
+	return err
+}
+
+// GetVMSerialLog converts echo context to params.
+func (w *ServerInterfaceWrapper) GetVMSerialLog(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetVMSerialLogParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetVMSerialLog(ctx, id, params)
+	return err
+}
+
 // ShutdownVM converts echo context to params.
 func (w *ServerInterfaceWrapper) ShutdownVM(ctx echo.Context) error {
 	var err error
@@ -2376,6 +2795,56 @@ func (w *ServerInterfaceWrapper) StartVM(ctx echo.Context) error {
 	return err
 }
 
+// GetVMStats converts echo context to params.
+func (w *ServerInterfaceWrapper) GetVMStats(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params GetVMStatsParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.GetVMStats(ctx, id, params)
+	return err
+}
+
+// ListVMStatsHistory converts echo context to params.
+func (w *ServerInterfaceWrapper) ListVMStatsHistory(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListVMStatsHistoryParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListVMStatsHistory(ctx, id, params)
+	return err
+}
+
 // StopVM converts echo context to params.
 func (w *ServerInterfaceWrapper) StopVM(ctx echo.Context) error {
 	var err error
@@ -2569,6 +3038,18 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/healthz", wrapper.GetHealth, options.OperationMiddlewares["getHealth"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
 	router.GET(options.BaseURL+"/metrics", wrapper.GetMetrics, options.OperationMiddlewares["getMetrics"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/stats", wrapper.GetVMStats, options.OperationMiddlewares["getVMStats"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/stats/history", wrapper.ListVMStatsHistory, options.OperationMiddlewares["listVMStatsHistory"]...)
+	router.GET(options.BaseURL+"/api/stats", wrapper.GetStats, options.OperationMiddlewares["getStats"]...)
+	router.GET(options.BaseURL+"/api/stats/nodes/:id/history", wrapper.ListNodeStatsHistory, options.OperationMiddlewares["listNodeStatsHistory"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/console", wrapper.OpenVMConsole, options.OperationMiddlewares["openVMConsole"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/serial", wrapper.OpenVMSerial, options.OperationMiddlewares["openVMSerial"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/serial/log", wrapper.GetVMSerialLog, options.OperationMiddlewares["getVMSerialLog"]...)
+	router.GET(options.BaseURL+"/api/networks", wrapper.ListNetworks, options.OperationMiddlewares["listNetworks"]...)
+	router.POST(options.BaseURL+"/api/networks", wrapper.CreateNetwork, options.OperationMiddlewares["createNetwork"]...)
+	router.DELETE(options.BaseURL+"/api/networks/:id", wrapper.DeleteNetwork, options.OperationMiddlewares["deleteNetwork"]...)
+	router.GET(options.BaseURL+"/api/networks/:id", wrapper.GetNetwork, options.OperationMiddlewares["getNetwork"]...)
+	router.GET(options.BaseURL+"/api/networks/:id/history", wrapper.ListNetworkHistory, options.OperationMiddlewares["listNetworkHistory"]...)
 
 }
 
@@ -2604,6 +3085,8 @@ type OperationWaitedJSONResponse struct {
 }
 
 type ProblemApplicationProblemPlusJSONResponse Problem
+
+type StatsHistoryJSONResponse StatsHistory
 
 type ListDeadLettersRequestObject struct {
 }
@@ -2938,6 +3421,276 @@ func (response ListFeaturesdefaultApplicationProblemPlusJSONResponse) VisitListF
 	return err
 }
 
+type ListNetworksRequestObject struct {
+	Params ListNetworksParams
+}
+
+type ListNetworksResponseObject interface {
+	VisitListNetworksResponse(w http.ResponseWriter) error
+}
+
+type ListNetworks200ResponseHeaders struct {
+	HorcruxPosition *Position
+}
+
+type ListNetworks200JSONResponse struct {
+	Body    NetworkList
+	Headers ListNetworks200ResponseHeaders
+}
+
+func (response ListNetworks200JSONResponse) VisitListNetworksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListNetworksdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListNetworksdefaultApplicationProblemPlusJSONResponse) VisitListNetworksResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateNetworkRequestObject struct {
+	Params CreateNetworkParams
+	Body   *CreateNetworkJSONRequestBody
+}
+
+type CreateNetworkResponseObject interface {
+	VisitCreateNetworkResponse(w http.ResponseWriter) error
+}
+
+type CreateNetwork200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response CreateNetwork200JSONResponse) VisitCreateNetworkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateNetwork202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response CreateNetwork202JSONResponse) VisitCreateNetworkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateNetworkdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateNetworkdefaultApplicationProblemPlusJSONResponse) VisitCreateNetworkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteNetworkRequestObject struct {
+	ID     ID `json:"id"`
+	Params DeleteNetworkParams
+}
+
+type DeleteNetworkResponseObject interface {
+	VisitDeleteNetworkResponse(w http.ResponseWriter) error
+}
+
+type DeleteNetwork200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response DeleteNetwork200JSONResponse) VisitDeleteNetworkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteNetwork202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response DeleteNetwork202JSONResponse) VisitDeleteNetworkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteNetworkdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteNetworkdefaultApplicationProblemPlusJSONResponse) VisitDeleteNetworkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetNetworkRequestObject struct {
+	ID     ID `json:"id"`
+	Params GetNetworkParams
+}
+
+type GetNetworkResponseObject interface {
+	VisitGetNetworkResponse(w http.ResponseWriter) error
+}
+
+type GetNetwork200ResponseHeaders struct {
+	ETag            *string
+	HorcruxPosition *Position
+}
+
+type GetNetwork200JSONResponse struct {
+	Body    Network
+	Headers GetNetwork200ResponseHeaders
+}
+
+func (response GetNetwork200JSONResponse) VisitGetNetworkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetNetworkdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetNetworkdefaultApplicationProblemPlusJSONResponse) VisitGetNetworkResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListNetworkHistoryRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListNetworkHistoryParams
+}
+
+type ListNetworkHistoryResponseObject interface {
+	VisitListNetworkHistoryResponse(w http.ResponseWriter) error
+}
+
+type ListNetworkHistory200JSONResponse struct{ HistoryJSONResponse }
+
+func (response ListNetworkHistory200JSONResponse) VisitListNetworkHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListNetworkHistorydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListNetworkHistorydefaultApplicationProblemPlusJSONResponse) VisitListNetworkHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type GetOpenAPIRequestObject struct {
 }
 
@@ -3223,6 +3976,85 @@ type ListOperationLogdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response ListOperationLogdefaultApplicationProblemPlusJSONResponse) VisitListOperationLogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsRequestObject struct {
+	Params GetStatsParams
+}
+
+type GetStatsResponseObject interface {
+	VisitGetStatsResponse(w http.ResponseWriter) error
+}
+
+type GetStats200JSONResponse Stats
+
+func (response GetStats200JSONResponse) VisitGetStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetStatsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetStatsdefaultApplicationProblemPlusJSONResponse) VisitGetStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListNodeStatsHistoryRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListNodeStatsHistoryParams
+}
+
+type ListNodeStatsHistoryResponseObject interface {
+	VisitListNodeStatsHistoryResponse(w http.ResponseWriter) error
+}
+
+type ListNodeStatsHistory200JSONResponse struct{ StatsHistoryJSONResponse }
+
+func (response ListNodeStatsHistory200JSONResponse) VisitListNodeStatsHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListNodeStatsHistorydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListNodeStatsHistorydefaultApplicationProblemPlusJSONResponse) VisitListNodeStatsHistoryResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -3983,6 +4815,40 @@ func (response UpdateVMdefaultApplicationProblemPlusJSONResponse) VisitUpdateVMR
 	return err
 }
 
+type OpenVMConsoleRequestObject struct {
+	ID     ID `json:"id"`
+	Params OpenVMConsoleParams
+}
+
+type OpenVMConsoleResponseObject interface {
+	VisitOpenVMConsoleResponse(w http.ResponseWriter) error
+}
+
+type OpenVMConsole101Response struct {
+}
+
+func (response OpenVMConsole101Response) VisitOpenVMConsoleResponse(w http.ResponseWriter) error {
+	w.WriteHeader(101)
+	return nil
+}
+
+type OpenVMConsoledefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response OpenVMConsoledefaultApplicationProblemPlusJSONResponse) VisitOpenVMConsoleResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type AttachVMDiskRequestObject struct {
 	ID     ID `json:"id"`
 	Params AttachVMDiskParams
@@ -4653,6 +5519,86 @@ func (response RevertVMdefaultApplicationProblemPlusJSONResponse) VisitRevertVMR
 	return err
 }
 
+type OpenVMSerialRequestObject struct {
+	ID     ID `json:"id"`
+	Params OpenVMSerialParams
+}
+
+type OpenVMSerialResponseObject interface {
+	VisitOpenVMSerialResponse(w http.ResponseWriter) error
+}
+
+type OpenVMSerial101Response struct {
+}
+
+func (response OpenVMSerial101Response) VisitOpenVMSerialResponse(w http.ResponseWriter) error {
+	w.WriteHeader(101)
+	return nil
+}
+
+type OpenVMSerialdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response OpenVMSerialdefaultApplicationProblemPlusJSONResponse) VisitOpenVMSerialResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetVMSerialLogRequestObject struct {
+	ID     ID `json:"id"`
+	Params GetVMSerialLogParams
+}
+
+type GetVMSerialLogResponseObject interface {
+	VisitGetVMSerialLogResponse(w http.ResponseWriter) error
+}
+
+type GetVMSerialLog200ApplicationOctetStreamResponse struct {
+	Body          io.Reader
+	ContentLength int64
+}
+
+func (response GetVMSerialLog200ApplicationOctetStreamResponse) VisitGetVMSerialLogResponse(w http.ResponseWriter) error {
+
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if response.ContentLength != 0 {
+		w.Header().Set("Content-Length", fmt.Sprint(response.ContentLength))
+	}
+	w.WriteHeader(200)
+
+	if closer, ok := response.Body.(io.ReadCloser); ok {
+		defer closer.Close()
+	}
+	_, err := io.Copy(w, response.Body)
+	return err
+}
+
+type GetVMSerialLogdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetVMSerialLogdefaultApplicationProblemPlusJSONResponse) VisitGetVMSerialLogResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type ShutdownVMRequestObject struct {
 	ID     ID `json:"id"`
 	Params ShutdownVMParams
@@ -5021,6 +5967,86 @@ func (response StartVMdefaultApplicationProblemPlusJSONResponse) VisitStartVMRes
 	return err
 }
 
+type GetVMStatsRequestObject struct {
+	ID     ID `json:"id"`
+	Params GetVMStatsParams
+}
+
+type GetVMStatsResponseObject interface {
+	VisitGetVMStatsResponse(w http.ResponseWriter) error
+}
+
+type GetVMStats200JSONResponse VMStats
+
+func (response GetVMStats200JSONResponse) VisitGetVMStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type GetVMStatsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response GetVMStatsdefaultApplicationProblemPlusJSONResponse) VisitGetVMStatsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListVMStatsHistoryRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListVMStatsHistoryParams
+}
+
+type ListVMStatsHistoryResponseObject interface {
+	VisitListVMStatsHistoryResponse(w http.ResponseWriter) error
+}
+
+type ListVMStatsHistory200JSONResponse struct{ StatsHistoryJSONResponse }
+
+func (response ListVMStatsHistory200JSONResponse) VisitListVMStatsHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListVMStatsHistorydefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListVMStatsHistorydefaultApplicationProblemPlusJSONResponse) VisitListVMStatsHistoryResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type StopVMRequestObject struct {
 	ID     ID `json:"id"`
 	Params StopVMParams
@@ -5232,6 +6258,21 @@ type StrictServerInterface interface {
 	// ListFeatures What this binary was built with
 	// (GET /api/features)
 	ListFeatures(ctx context.Context, request ListFeaturesRequestObject) (ListFeaturesResponseObject, error)
+	// ListNetworks List networks
+	// (GET /api/networks)
+	ListNetworks(ctx context.Context, request ListNetworksRequestObject) (ListNetworksResponseObject, error)
+	// CreateNetwork Create a network
+	// (POST /api/networks)
+	CreateNetwork(ctx context.Context, request CreateNetworkRequestObject) (CreateNetworkResponseObject, error)
+	// DeleteNetwork Delete a network that no guest uses
+	// (DELETE /api/networks/{id})
+	DeleteNetwork(ctx context.Context, request DeleteNetworkRequestObject) (DeleteNetworkResponseObject, error)
+	// GetNetwork Show a network, now or as it was
+	// (GET /api/networks/{id})
+	GetNetwork(ctx context.Context, request GetNetworkRequestObject) (GetNetworkResponseObject, error)
+	// ListNetworkHistory What happened to a network
+	// (GET /api/networks/{id}/history)
+	ListNetworkHistory(ctx context.Context, request ListNetworkHistoryRequestObject) (ListNetworkHistoryResponseObject, error)
 	// GetOpenAPI This document
 	// (GET /api/openapi.json)
 	GetOpenAPI(ctx context.Context, request GetOpenAPIRequestObject) (GetOpenAPIResponseObject, error)
@@ -5250,6 +6291,12 @@ type StrictServerInterface interface {
 	// ListOperationLog What an operation did, with what the drivers said
 	// (GET /api/operations/{id}/log)
 	ListOperationLog(ctx context.Context, request ListOperationLogRequestObject) (ListOperationLogResponseObject, error)
+	// GetStats What all virtual machines and nodes use now
+	// (GET /api/stats)
+	GetStats(ctx context.Context, request GetStatsRequestObject) (GetStatsResponseObject, error)
+	// ListNodeStatsHistory What a node used in the last hour
+	// (GET /api/stats/nodes/{id}/history)
+	ListNodeStatsHistory(ctx context.Context, request ListNodeStatsHistoryRequestObject) (ListNodeStatsHistoryResponseObject, error)
 	// ListPools List storage pools
 	// (GET /api/storage/pools)
 	ListPools(ctx context.Context, request ListPoolsRequestObject) (ListPoolsResponseObject, error)
@@ -5292,6 +6339,9 @@ type StrictServerInterface interface {
 	// UpdateVM Change what is given, leave the rest
 	// (PATCH /api/vms/{id})
 	UpdateVM(ctx context.Context, request UpdateVMRequestObject) (UpdateVMResponseObject, error)
+	// OpenVMConsole The screen over a WebSocket
+	// (GET /api/vms/{id}/console)
+	OpenVMConsole(ctx context.Context, request OpenVMConsoleRequestObject) (OpenVMConsoleResponseObject, error)
 	// AttachVMDisk Add a disk
 	// (POST /api/vms/{id}/disks)
 	AttachVMDisk(ctx context.Context, request AttachVMDiskRequestObject) (AttachVMDiskResponseObject, error)
@@ -5325,6 +6375,12 @@ type StrictServerInterface interface {
 	// RevertVM Bring the configuration back to what it was
 	// (POST /api/vms/{id}/revert)
 	RevertVM(ctx context.Context, request RevertVMRequestObject) (RevertVMResponseObject, error)
+	// OpenVMSerial The serial console over a WebSocket
+	// (GET /api/vms/{id}/serial)
+	OpenVMSerial(ctx context.Context, request OpenVMSerialRequestObject) (OpenVMSerialResponseObject, error)
+	// GetVMSerialLog The end of what the serial console said
+	// (GET /api/vms/{id}/serial/log)
+	GetVMSerialLog(ctx context.Context, request GetVMSerialLogRequestObject) (GetVMSerialLogResponseObject, error)
 	// ShutdownVM Ask the guest to power off
 	// (POST /api/vms/{id}/shutdown)
 	ShutdownVM(ctx context.Context, request ShutdownVMRequestObject) (ShutdownVMResponseObject, error)
@@ -5343,6 +6399,12 @@ type StrictServerInterface interface {
 	// StartVM Start a virtual machine
 	// (POST /api/vms/{id}/start)
 	StartVM(ctx context.Context, request StartVMRequestObject) (StartVMResponseObject, error)
+	// GetVMStats What a virtual machine uses now
+	// (GET /api/vms/{id}/stats)
+	GetVMStats(ctx context.Context, request GetVMStatsRequestObject) (GetVMStatsResponseObject, error)
+	// ListVMStatsHistory What a virtual machine used in the last hour
+	// (GET /api/vms/{id}/stats/history)
+	ListVMStatsHistory(ctx context.Context, request ListVMStatsHistoryRequestObject) (ListVMStatsHistoryResponseObject, error)
 	// StopVM Stop a virtual machine by force
 	// (POST /api/vms/{id}/stop)
 	StopVM(ctx context.Context, request StopVMRequestObject) (StopVMResponseObject, error)
@@ -5538,6 +6600,157 @@ func (sh *strictHandler) ListFeatures(ctx echo.Context) error {
 	return nil
 }
 
+// ListNetworks operation middleware
+func (sh *strictHandler) ListNetworks(ctx echo.Context, params ListNetworksParams) error {
+	var request ListNetworksRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListNetworks(ctx.Request().Context(), request.(ListNetworksRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListNetworks")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListNetworksResponseObject); ok {
+		return validResponse.VisitListNetworksResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateNetwork operation middleware
+func (sh *strictHandler) CreateNetwork(ctx echo.Context, params CreateNetworkParams) error {
+	var request CreateNetworkRequestObject
+
+	request.Params = params
+
+	var body CreateNetworkJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateNetwork(ctx.Request().Context(), request.(CreateNetworkRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateNetwork")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateNetworkResponseObject); ok {
+		return validResponse.VisitCreateNetworkResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DeleteNetwork operation middleware
+func (sh *strictHandler) DeleteNetwork(ctx echo.Context, id ID, params DeleteNetworkParams) error {
+	var request DeleteNetworkRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteNetwork(ctx.Request().Context(), request.(DeleteNetworkRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteNetwork")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DeleteNetworkResponseObject); ok {
+		return validResponse.VisitDeleteNetworkResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetNetwork operation middleware
+func (sh *strictHandler) GetNetwork(ctx echo.Context, id ID, params GetNetworkParams) error {
+	var request GetNetworkRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetNetwork(ctx.Request().Context(), request.(GetNetworkRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetNetwork")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetNetworkResponseObject); ok {
+		return validResponse.VisitGetNetworkResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListNetworkHistory operation middleware
+func (sh *strictHandler) ListNetworkHistory(ctx echo.Context, id ID, params ListNetworkHistoryParams) error {
+	var request ListNetworkHistoryRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListNetworkHistory(ctx.Request().Context(), request.(ListNetworkHistoryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListNetworkHistory")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListNetworkHistoryResponseObject); ok {
+		return validResponse.VisitListNetworkHistoryResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // GetOpenAPI operation middleware
 func (sh *strictHandler) GetOpenAPI(ctx echo.Context) error {
 	var request GetOpenAPIRequestObject
@@ -5684,6 +6897,57 @@ func (sh *strictHandler) ListOperationLog(ctx echo.Context, id OperationID, para
 		return err
 	} else if validResponse, ok := response.(ListOperationLogResponseObject); ok {
 		return validResponse.VisitListOperationLogResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetStats operation middleware
+func (sh *strictHandler) GetStats(ctx echo.Context, params GetStatsParams) error {
+	var request GetStatsRequestObject
+
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetStats(ctx.Request().Context(), request.(GetStatsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetStats")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetStatsResponseObject); ok {
+		return validResponse.VisitGetStatsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListNodeStatsHistory operation middleware
+func (sh *strictHandler) ListNodeStatsHistory(ctx echo.Context, id ID, params ListNodeStatsHistoryParams) error {
+	var request ListNodeStatsHistoryRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListNodeStatsHistory(ctx.Request().Context(), request.(ListNodeStatsHistoryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListNodeStatsHistory")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListNodeStatsHistoryResponseObject); ok {
+		return validResponse.VisitListNodeStatsHistoryResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}
@@ -6120,6 +7384,32 @@ func (sh *strictHandler) UpdateVM(ctx echo.Context, id ID, params UpdateVMParams
 	return nil
 }
 
+// OpenVMConsole operation middleware
+func (sh *strictHandler) OpenVMConsole(ctx echo.Context, id ID, params OpenVMConsoleParams) error {
+	var request OpenVMConsoleRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.OpenVMConsole(ctx.Request().Context(), request.(OpenVMConsoleRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "OpenVMConsole")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(OpenVMConsoleResponseObject); ok {
+		return validResponse.VisitOpenVMConsoleResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // AttachVMDisk operation middleware
 func (sh *strictHandler) AttachVMDisk(ctx echo.Context, id ID, params AttachVMDiskParams) error {
 	var request AttachVMDiskRequestObject
@@ -6501,6 +7791,58 @@ func (sh *strictHandler) RevertVM(ctx echo.Context, id ID, params RevertVMParams
 	return nil
 }
 
+// OpenVMSerial operation middleware
+func (sh *strictHandler) OpenVMSerial(ctx echo.Context, id ID, params OpenVMSerialParams) error {
+	var request OpenVMSerialRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.OpenVMSerial(ctx.Request().Context(), request.(OpenVMSerialRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "OpenVMSerial")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(OpenVMSerialResponseObject); ok {
+		return validResponse.VisitOpenVMSerialResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetVMSerialLog operation middleware
+func (sh *strictHandler) GetVMSerialLog(ctx echo.Context, id ID, params GetVMSerialLogParams) error {
+	var request GetVMSerialLogRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetVMSerialLog(ctx.Request().Context(), request.(GetVMSerialLogRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetVMSerialLog")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetVMSerialLogResponseObject); ok {
+		return validResponse.VisitGetVMSerialLogResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
 // ShutdownVM operation middleware
 func (sh *strictHandler) ShutdownVM(ctx echo.Context, id ID, params ShutdownVMParams) error {
 	var request ShutdownVMRequestObject
@@ -6702,6 +8044,58 @@ func (sh *strictHandler) StartVM(ctx echo.Context, id ID, params StartVMParams) 
 		return err
 	} else if validResponse, ok := response.(StartVMResponseObject); ok {
 		return validResponse.VisitStartVMResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// GetVMStats operation middleware
+func (sh *strictHandler) GetVMStats(ctx echo.Context, id ID, params GetVMStatsParams) error {
+	var request GetVMStatsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.GetVMStats(ctx.Request().Context(), request.(GetVMStatsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "GetVMStats")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(GetVMStatsResponseObject); ok {
+		return validResponse.VisitGetVMStatsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListVMStatsHistory operation middleware
+func (sh *strictHandler) ListVMStatsHistory(ctx echo.Context, id ID, params ListVMStatsHistoryParams) error {
+	var request ListVMStatsHistoryRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListVMStatsHistory(ctx.Request().Context(), request.(ListVMStatsHistoryRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListVMStatsHistory")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListVMStatsHistoryResponseObject); ok {
+		return validResponse.VisitListVMStatsHistoryResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

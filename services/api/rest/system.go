@@ -47,7 +47,7 @@ func (s *Server) GetReadiness(ctx context.Context, _ GetReadinessRequestObject) 
 			err := check(ctx)
 			mu.Lock()
 			defer mu.Unlock()
-			out.Dependencies = append(out.Dependencies, s.dependency(name, err))
+			out.Dependencies = append(out.Dependencies, s.dependency(ctx, name, err))
 			out.Ready = out.Ready && err == nil
 		})
 	}
@@ -77,12 +77,12 @@ func following(p readmodel.Status) error {
 }
 
 // dependency says how a check ended. Anybody may read it, so only a problem is quoted; the log has the rest.
-func (s *Server) dependency(name string, err error) openapi.Dependency {
+func (s *Server) dependency(ctx context.Context, name string, err error) openapi.Dependency {
 	d := openapi.Dependency{Name: name, Ready: err == nil}
 	if err == nil {
 		return d
 	}
-	s.Log.Warn("not ready", "dependency", name, "error", err)
+	s.Log.WarnContext(ctx, "not ready", "dependency", name, "error", err)
 	d.Detail = "it does not answer; see the log"
 	if p := problem.From(err); p != nil {
 		d.Detail = p.Detail
@@ -112,11 +112,14 @@ func (s *Server) GetDocs(context.Context, GetDocsRequestObject) (GetDocsResponse
 func (s *Server) GetMetrics(ctx context.Context, _ GetMetricsRequestObject) (GetMetricsResponseObject, error) {
 	req := callOf(ctx).req
 	return answer{stream: func(w http.ResponseWriter) error {
-		promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorLog: promLog{s}}).ServeHTTP(w, req)
+		promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorLog: promLog{s, ctx}}).ServeHTTP(w, req)
 		return nil
 	}}, nil
 }
 
-type promLog struct{ *Server }
+type promLog struct {
+	*Server
+	ctx context.Context
+}
 
-func (l promLog) Println(v ...any) { l.Log.Error("metrics", "error", fmt.Sprint(v...)) }
+func (l promLog) Println(v ...any) { l.Log.ErrorContext(l.ctx, "metrics", "error", fmt.Sprint(v...)) }

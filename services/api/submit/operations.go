@@ -13,6 +13,7 @@ import (
 	"horcrux/pkg/events/operation"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
+	"horcrux/pkg/trace"
 )
 
 // Operations describes operations as a resource like any other: listed, shown as they were, with a history.
@@ -60,6 +61,7 @@ func (s *Submitter) Cancel(ctx context.Context, r Request, id uuid.UUID, resourc
 }
 
 func (s *Submitter) cancel(ctx context.Context, r Request, id uuid.UUID, resources []*events.Resource) (Operation, error) {
+	ctx = trace.Operation(ctx, id)
 	if r.Key != "" {
 		known, err := s.Store.Request(ctx, r.Caller.Actor, r.Key)
 		switch {

@@ -21,6 +21,7 @@ import (
 	"horcrux/pkg/events/operation"
 	"horcrux/pkg/eventstore"
 	"horcrux/pkg/problem"
+	"horcrux/pkg/trace"
 	"horcrux/services/api/access"
 	"horcrux/services/api/past"
 	"horcrux/services/api/readmodel"
@@ -212,6 +213,7 @@ func (s *Submitter) first(ctx context.Context, r Request, key *eventstore.Idempo
 		}
 	}
 	id := events.NewID()
+	ctx = trace.Operation(ctx, id)
 	meta := events.Meta{
 		Actor: r.Caller.Actor, Auth: r.Caller.Auth, Reason: r.Reason, Correlation: id, Operation: id, Traceparent: r.Traceparent,
 	}
@@ -270,7 +272,7 @@ func (s *Submitter) ask(ctx context.Context, cmd events.Command) (*eventstore.Ou
 		return &eventstore.Outcome{Position: d.Position, Rejection: d.Rejection}, nil
 	}
 	if !errors.Is(err, bus.ErrNoDecision) {
-		s.Log.Warn("publishing a command failed; it will be swept", "command", cmd.ID, "type", cmd.Type, "error", err)
+		s.Log.WarnContext(ctx, "publishing a command failed; it will be swept", "command", cmd.ID, "type", cmd.Type, "error", err)
 	}
 	return s.Store.Outcome(ctx, cmd.ID)
 }

@@ -41,6 +41,7 @@ const (
 type Disk struct {
 	// Index tells a domain's disks apart, for as long as it has them: what the guest calls the disk follows from it.
 	Index     int
+	Target    string // what the hypervisor calls a disk that others made; "": it follows from Index
 	Type      string // file or block
 	Path      string
 	Format    string // raw or qcow2
@@ -94,6 +95,8 @@ type Spec struct {
 	Agent       bool // a channel for the guest agent
 	RNG         bool // random numbers of the host
 	Autostart   bool
+	// Adopted says that the domain was made by others: Configure changes only what it must.
+	Adopted bool
 }
 
 // Accelerator is how guest code runs.
@@ -123,6 +126,16 @@ type Snapshot struct {
 	Memory      bool   // of the guest, which it then continues with
 	Parent      string // observed: the snapshot that the domain was at or had gone on from, "" for none
 	State       State  // observed: of the domain when it was taken
+}
+
+// Description is what the hypervisor has of a domain, in the terms of a spec. What a spec has no words for is left out;
+// Accelerator and the names of devices are not told.
+type Description struct {
+	Domain
+	Running *Spec // nil when nothing runs
+	Next    Spec  // what the next start has
+	// Version changes whenever the domain's document does.
+	Version uint64
 }
 
 // Change says that a domain is not as it was. It carries what was observed, not what somebody did.
@@ -206,6 +219,12 @@ type Driver interface {
 	SetAutostart(ctx context.Context, id uuid.UUID, on bool) error
 	// SetDescription changes what the hypervisor's own tools show. ErrNotFound.
 	SetDescription(ctx context.Context, id uuid.UUID, text string) error
+
+	// Adopt puts our mark on a domain and leaves it alone otherwise; one that has it is success. ErrNotFound.
+	Adopt(ctx context.Context, id uuid.UUID) error
+	// Describe observes the configuration of a domain. Asked with the version that was seen last, it answers with that
+	// version alone where nothing has changed. ErrNotFound.
+	Describe(ctx context.Context, id uuid.UUID, seen uint64) (Description, error)
 
 	// Domain observes one. ErrNotFound.
 	Domain(ctx context.Context, id uuid.UUID) (Domain, error)

@@ -67,6 +67,9 @@ func (m Machine) update(c Update) ([]any, error) {
 		return nil, err
 	}
 	next, fields := patched(before, c.UpdateData)
+	if m.Spec.Adopted {
+		fields = append(fields, untouchable(c.UpdateData)...)
+	}
 	fields = append(fields, vm.Contradictions(next)...)
 	if next.CPUs != before.CPUs || next.MaxCPUs != before.MaxCPUs || next.MemoryMB != before.MemoryMB {
 		fields = append(fields, c.Host.exceeded(next)...)

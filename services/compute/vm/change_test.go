@@ -157,7 +157,7 @@ func TestNICs(t *testing.T) {
 
 func TestDisks(t *testing.T) {
 	attach := func(bus string) vm.AttachDisk {
-		return vm.AttachDisk{Intent: intent("vm.attach_disk", opB), AttachDiskData: wire.AttachDiskData{Disk: wire.Disk{SizeGB: 2, Bus: bus}}}
+		return vm.AttachDisk{Intent: intent("vm.attach_disk", opB), AttachDiskData: wire.AttachDiskData{Disk: wire.Disk{SizeGB: 2, Bus: bus, VolumeID: opB}}}
 	}
 	step := vm.ChangeDisk{Intent: intent("vm.change_disk", opB), Source: &wire.Source{Path: "/1"}}
 	ended := vm.ProcessEnded{Operation: opB}

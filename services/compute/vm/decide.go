@@ -76,18 +76,15 @@ type (
 	}
 	// Settled: the effect of the intent was seen to have come about, leaving the machine in this state. Gone is for
 	// a domain that the hypervisor does not know.
-	Settled struct{ State vm.State }
+	Settled struct {
+		State vm.State
+		// Left is what a repair could not bring back.
+		Left *Inspected
+	}
 	// Failed: the effect of the intent came to nothing. State is what was observed instead.
 	Failed struct {
 		Problem *problem.Problem
 		State   vm.State
-	}
-	// Observed: a domain was found in a state, without anybody having asked for it. Gone says that there is none.
-	Observed struct {
-		Node  uuid.UUID // where it was looked for
-		State vm.State
-		Gone  bool
-		Cause string
 	}
 	// ProcessEnded: the create or delete has ended, with its problem or nil.
 	ProcessEnded struct {
@@ -101,10 +98,14 @@ func Decide(m Machine, c any) ([]any, error) {
 	switch c := c.(type) {
 	case Create:
 		return m.create(c)
+	case Import:
+		return m.adopt(c)
 	case Observed:
 		return m.observed(c), nil
-	case Defined, Settled, Failed:
-		return m.fact(c), nil
+	case Inspected:
+		return m.inspected(c)
+	case Defined, Adopted, Settled, Failed:
+		return m.fact(c)
 	case ProcessEnded:
 		return m.processEnded(c), nil
 	}
@@ -211,7 +212,7 @@ func (m Machine) yields() bool {
 		return false
 	}
 	switch m.Intent.Type {
-	case "vm.start", "vm.stop", "vm.shutdown", "vm.pause", "vm.resume", "vm.reset", "vm.reboot":
+	case "vm.start", "vm.stop", "vm.shutdown", "vm.pause", "vm.resume", "vm.reset", "vm.reboot", "vm.repair":
 		return true
 	}
 	return false
@@ -232,80 +233,71 @@ func (m Machine) delete(c Delete) ([]any, error) {
 }
 
 // fact ends the intent under way. Without one it is no news.
-func (m Machine) fact(c any) []any {
+func (m Machine) fact(c any) ([]any, error) {
 	if m.Intent == nil {
-		return nil
+		return nil, nil
 	}
 	switch c := c.(type) {
 	case Defined:
-		return []any{vm.Created{NativeID: c.NativeID, Accelerator: c.Accelerator}}
+		return []any{vm.Created{NativeID: c.NativeID, Accelerator: c.Accelerator}}, nil
+	case Adopted:
+		return []any{vm.Imported{NativeID: c.NativeID, Accelerator: c.Accelerator, State: c.State}}, nil
 	case Settled:
+		if m.Intent.Type == "vm.repair" {
+			return m.repaired(c)
+		}
 		if Changes(m.Intent.Type) {
-			return []any{vm.Updated{Change: m.Update}}
+			return []any{vm.Updated{Change: m.Update}}, nil
 		}
 		switch m.Intent.Type {
 		case "vm.remove":
-			return []any{vm.Removed{}}
+			return []any{vm.Removed{}}, nil
 		case "vm.reset":
-			return []any{vm.Reset{}}
+			return []any{vm.Reset{}}, nil
 		case "vm.reboot":
-			return []any{vm.Rebooted{}}
+			return []any{vm.Rebooted{}}, nil
 		case "vm.snapshot":
-			return []any{vm.Snapshotted{Taken: m.Take}}
+			return []any{vm.Snapshotted{Taken: m.Take}}, nil
 		case "vm.restore_snapshot":
-			return []any{m.Restore}
+			return []any{m.Restore}, nil
 		case "vm.delete_snapshot":
-			return []any{m.Give}
+			return []any{m.Give}, nil
 		}
-		return []any{m.seen(c.State, "")}
+		return []any{m.seen(c.State, "")}, nil
 	case Failed:
 		if Changes(m.Intent.Type) {
-			return []any{vm.UpdateFailed{Problem: c.Problem}}
+			return []any{vm.UpdateFailed{Problem: c.Problem}}, nil
 		}
 		switch m.Intent.Type {
 		case "vm.define":
-			return []any{vm.DefineFailed{Problem: c.Problem}}
+			return []any{vm.DefineFailed{Problem: c.Problem}}, nil
 		case "vm.start":
-			return []any{vm.StartFailed{Problem: c.Problem, State: c.State}}
+			return []any{vm.StartFailed{Problem: c.Problem, State: c.State}}, nil
 		case "vm.stop", "vm.shutdown":
-			return []any{vm.StopFailed{Problem: c.Problem, State: c.State}}
+			return []any{vm.StopFailed{Problem: c.Problem, State: c.State}}, nil
 		case "vm.pause":
-			return []any{vm.PauseFailed{Problem: c.Problem, State: c.State}}
+			return []any{vm.PauseFailed{Problem: c.Problem, State: c.State}}, nil
 		case "vm.resume":
-			return []any{vm.ResumeFailed{Problem: c.Problem, State: c.State}}
+			return []any{vm.ResumeFailed{Problem: c.Problem, State: c.State}}, nil
 		case "vm.reset":
-			return []any{vm.ResetFailed{Problem: c.Problem, State: c.State}}
+			return []any{vm.ResetFailed{Problem: c.Problem, State: c.State}}, nil
 		case "vm.reboot":
-			return []any{vm.RebootFailed{Problem: c.Problem, State: c.State}}
+			return []any{vm.RebootFailed{Problem: c.Problem, State: c.State}}, nil
+		case "vm.import":
+			return []any{vm.ImportFailed{Problem: c.Problem}}, nil
+		case "vm.repair":
+			return []any{vm.RepairFailed{Problem: c.Problem, State: c.State}}, nil
 		case "vm.snapshot":
-			return []any{vm.SnapshotFailed{Problem: c.Problem, State: c.State}}
+			return []any{vm.SnapshotFailed{Problem: c.Problem, State: c.State}}, nil
 		case "vm.restore_snapshot":
-			return []any{vm.RestoreFailed{Problem: c.Problem, State: c.State}}
+			return []any{vm.RestoreFailed{Problem: c.Problem, State: c.State}}, nil
 		case "vm.delete_snapshot":
-			return []any{vm.SnapshotRemoveFailed{Problem: c.Problem, State: c.State}}
+			return []any{vm.SnapshotRemoveFailed{Problem: c.Problem, State: c.State}}, nil
 		case "vm.remove":
-			return []any{vm.RemoveFailed{Problem: c.Problem, State: c.State}}
+			return []any{vm.RemoveFailed{Problem: c.Problem, State: c.State}}, nil
 		}
 	}
-	return nil
-}
-
-// observed records a change that nobody asked for. While something is under way its effect looks for itself.
-func (m Machine) observed(c Observed) []any {
-	if !m.Exists || m.Ended || m.Node != c.Node || !m.Defined || m.Intent != nil || m.Process != uuid.Nil {
-		return nil
-	}
-	if c.Gone {
-		return []any{vm.Lost{Cause: c.Cause}}
-	}
-	if c.State == m.State {
-		return nil
-	}
-	switch c.State {
-	case vm.StateRunning, vm.StateStopped, vm.StatePaused:
-		return []any{m.seen(c.State, c.Cause)}
-	}
-	return nil
+	return nil, nil
 }
 
 // seen is the event of a machine that was seen in a state.

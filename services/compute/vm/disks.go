@@ -44,6 +44,9 @@ func (m Machine) attachDisk(c AttachDisk) ([]any, error) {
 		return nil, err
 	}
 	disk := c.Disk
+	if m.Spec.Adopted {
+		return nil, problem.New(problem.InvalidState, "the virtual machine was adopted; give it disks with the tools that made it")
+	}
 	if len(next.Disks) >= maxDisks {
 		return nil, problem.New(problem.InvalidState, "the virtual machine has %d disks, which is the most", maxDisks)
 	}
@@ -82,6 +85,9 @@ func (m Machine) resizeDisk(c ResizeDisk) ([]any, error) {
 	at := diskAt(m.Spec, c.Name)
 	if at < 0 {
 		return nil, problem.New(problem.NotFound, "the virtual machine has no disk %q", c.Name)
+	}
+	if m.Spec.Disks[at].VolumeID == uuid.Nil {
+		return nil, problem.New(problem.InvalidState, "the disk is in no pool of ours; resize it with the tools that made it")
 	}
 	switch size := m.Spec.Disks[at].SizeGB; {
 	case c.SizeGB < size:

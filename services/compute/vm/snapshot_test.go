@@ -43,7 +43,7 @@ func TestSnapshotDecisions(t *testing.T) {
 	running := with(off, start...)
 	kept := with(off, snap("a", false), vm.Settled{})
 	attached := with(kept,
-		vm.AttachDisk{Intent: intent("vm.attach_disk", opB), AttachDiskData: wire.AttachDiskData{Disk: wire.Disk{SizeGB: 1, Bus: "virtio", Format: "qcow2"}}},
+		vm.AttachDisk{Intent: intent("vm.attach_disk", opB), AttachDiskData: wire.AttachDiskData{Disk: wire.Disk{SizeGB: 1, Bus: "virtio", Format: "qcow2", VolumeID: opB}}},
 		vm.ChangeDisk{Intent: intent("vm.change_disk", opB), Source: &wire.Source{Path: "/1"}}, vm.Settled{}, vm.ProcessEnded{Operation: opB})
 	detach := func(name string) vm.DetachDisk { return vm.DetachDisk{DetachDiskData: wire.DetachDiskData{Name: name}} }
 	grow := func(name string) vm.ResizeDisk {

@@ -2,6 +2,8 @@
 package vm
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 
 	"horcrux/pkg/events"
@@ -20,6 +22,11 @@ type Machine struct {
 	Accelerator string
 	State       vm.State
 	Defined     bool
+	// Wanted is the state that commands have led to, and what others changed is brought back to, where it is.
+	Wanted     vm.State
+	Repairs    int // one after the other
+	RepairedAt time.Time
+	GaveUp     bool
 	// Pending are the fields of Spec that the guest takes at its next start.
 	Pending vm.Fields
 	// BootMemoryMB is what the guest was started with, which its balloon cannot exceed.
@@ -58,7 +65,9 @@ func Names(m Machine, event any) (claim, release []eventstore.Name) {
 	switch ev := event.(type) {
 	case vm.CreateRequested:
 		return []eventstore.Name{{Scope: vm.NameScope, Value: ev.Spec.Name}}, nil
-	case vm.CreateFailed, vm.Deleted:
+	case vm.ImportRequested:
+		return []eventstore.Name{{Scope: vm.NameScope, Value: ev.Spec.Name}}, nil
+	case vm.CreateFailed, vm.ImportFailed, vm.Deleted:
 		return nil, []eventstore.Name{{Scope: vm.NameScope, Value: m.Spec.Name}}
 	}
 	return nil, nil
@@ -73,6 +82,12 @@ func Evolve(m Machine, event any) Machine {
 		m.Intent = &i
 		if s != "" {
 			m.State = s
+		}
+	}
+	// reached says that a state is what it is to be: a command led to it, or the policy takes what comes.
+	reached := func(s vm.State, cause string) {
+		if cause == "" || m.Spec.OnDrift != "repair" || ofTheGuest(s, cause) {
+			m.Wanted, m.Repairs, m.GaveUp = s, 0, false
 		}
 	}
 	settle := func(s vm.State) {
@@ -90,7 +105,19 @@ func Evolve(m Machine, event any) Machine {
 	case vm.DefineRequested:
 		m.Sources = ev.Sources
 		begin(ev.Intent, "")
+	case vm.ImportRequested:
+		m.Exists, m.Spec, m.Node, m.Sources, m.State = true, ev.Spec, ev.Node, ev.Sources, vm.StateCreating
+		begin(ev.Intent, "")
+	case vm.Imported:
+		m.Defined, m.NativeID, m.Accelerator = true, ev.NativeID, ev.Accelerator
+		m.BootMemoryMB = m.Spec.MemoryMB
+		reached(ev.State, "")
+		settle(ev.State)
+	case vm.ImportFailed:
+		m.Ended = true
+		settle(vm.StateError)
 	case vm.Created:
+		reached(vm.StateStopped, "")
 		m.Defined, m.NativeID, m.Accelerator, m.Process = true, ev.NativeID, ev.Accelerator, uuid.Nil
 		settle(vm.StateStopped)
 	case vm.DefineFailed:
@@ -99,6 +126,7 @@ func Evolve(m Machine, event any) Machine {
 		begin(ev.Intent, vm.StateStarting)
 	case vm.Started:
 		m = m.restarted()
+		reached(vm.StateRunning, ev.Cause)
 		settle(vm.StateRunning)
 	case vm.StartFailed:
 		settle(ev.State)
@@ -106,18 +134,23 @@ func Evolve(m Machine, event any) Machine {
 		m.Force, m.TimeoutS = ev.Force, ev.TimeoutS
 		begin(ev.Intent, vm.StateStopping)
 	case vm.Stopped:
+		reached(vm.StateStopped, ev.Cause)
 		settle(vm.StateStopped)
 	case vm.StopFailed:
 		settle(ev.State)
 	case vm.PauseRequested:
 		begin(ev.Intent, "")
 	case vm.Paused:
+		reached(vm.StatePaused, ev.Cause)
 		settle(vm.StatePaused)
 	case vm.PauseFailed:
 		settle(ev.State)
 	case vm.ResumeRequested:
 		begin(ev.Intent, "")
-	case vm.Resumed, vm.Reset, vm.Rebooted:
+	case vm.Resumed:
+		reached(vm.StateRunning, ev.Cause)
+		settle(vm.StateRunning)
+	case vm.Reset, vm.Rebooted:
 		settle(vm.StateRunning)
 	case vm.ResumeFailed:
 		settle(ev.State)
@@ -164,6 +197,23 @@ func Evolve(m Machine, event any) Machine {
 		m.Intent = nil
 	case vm.SnapshotRemoveFailed:
 		settle(ev.State)
+	case vm.Drifted:
+		m = m.changed(ev.Change)
+	case vm.RepairRequested:
+		begin(ev.Intent, "")
+		if ev.At.Sub(m.RepairedAt) >= repairWindow {
+			m.Repairs = 0
+		}
+		m.Repairs, m.RepairedAt = m.Repairs+1, ev.At
+	case vm.Repaired:
+		m = m.changed(vm.Change{Changed: ev.Changed, Pending: ev.Pending, Sources: ev.Sources})
+		m.Defined = true
+		settle(ev.State)
+	case vm.RepairFailed:
+		m.Defined = ev.State != vm.StateError
+		settle(ev.State)
+	case vm.RepairGivenUp:
+		m.GaveUp = true
 	case vm.DiskChangeRequested:
 		m.Process, m.Disk = ev.Operation, ev
 	case vm.DiskChangeEnded:

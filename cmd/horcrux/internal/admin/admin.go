@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"horcrux/cmd/horcrux/internal/cli"
 	"horcrux/cmd/horcrux/internal/config"
 	"horcrux/cmd/horcrux/internal/datadir"
 	"horcrux/pkg/eventstore/postgres"
@@ -22,19 +23,17 @@ const stopTime = 30 * time.Second
 
 // Audit is `horcrux audit`.
 func Audit() *cobra.Command {
-	c := &cobra.Command{Use: "audit", Short: "prove that the event log is as it was recorded"}
 	verify := &cobra.Command{
 		Use:   "verify",
-		Short: "recompute the hash chain of every stream",
+		Short: "Recompute the hash chain of every stream",
 		Long:  "Recomputes the hash chain of every stream and compares it with the recorded one. " + postgres.Limits,
-		Args:  cobra.NoArgs,
+		Args:  cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withDatabase(cmd, false, func(ctx context.Context, dsn string) error { return verify(ctx, cmd, dsn) })
 		},
 	}
-	config.Register(verify.Flags())
-	c.AddCommand(verify)
-	return c
+	config.Register(verify)
+	return cli.Group("audit", "Prove that the event log is as it was recorded", verify)
 }
 
 func verify(ctx context.Context, cmd *cobra.Command, dsn string) error {
@@ -63,10 +62,10 @@ func verify(ctx context.Context, cmd *cobra.Command, dsn string) error {
 func Rebase() *cobra.Command {
 	rebase := &cobra.Command{
 		Use:   "rebase",
-		Short: "go on with an event log that was restored into another Postgres",
+		Short: "Go on with an event log that was restored into another Postgres",
 		Long: "Opens a new era in an event log that was restored from a dump. Nothing that is recorded changes; positions\n" +
 			"of the new era come after all others. The server must not run.",
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withDatabase(cmd, true, func(ctx context.Context, dsn string) error {
 				era, err := postgres.Rebase(ctx, dsn)
@@ -77,7 +76,7 @@ func Rebase() *cobra.Command {
 			})
 		},
 	}
-	config.Register(rebase.Flags())
+	config.Register(rebase)
 	return rebase
 }
 
@@ -86,12 +85,18 @@ func Rebase() *cobra.Command {
 func withDatabase(cmd *cobra.Command, alone bool, do func(context.Context, string) error) error {
 	c, err := config.Load(cmd.Flags(), os.LookupEnv)
 	if err != nil {
-		return err
+		return cli.Usage(cmd, err)
 	}
 	ctx := cmd.Context()
-	dir, err := datadir.Open(datadir.Resolve(c.DataDir))
+	path, err := datadir.Find(c.DataDir, os.Getenv)
+	if err != nil {
+		return err
+	}
+	dir, err := datadir.OpenExisting(path)
 	var used *datadir.InUseError
 	switch {
+	case errors.Is(err, datadir.ErrNone) && c.Database != "": // from another host
+		return do(ctx, c.Database)
 	case errors.As(err, &used) && alone:
 		return err
 	case errors.As(err, &used):

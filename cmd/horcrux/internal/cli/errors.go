@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
-
-	"github.com/spf13/cobra"
 
 	"horcrux/pkg/client"
 	"horcrux/pkg/openapi"
@@ -19,15 +18,8 @@ const (
 	exitOther       = 1
 	exitUsage       = 2
 	exitUnavailable = 6
+	exitUnwell      = 9
 )
-
-// usageError: the command line itself is wrong.
-type usageError struct {
-	cmd  *cobra.Command
-	text string
-}
-
-func (e *usageError) Error() string { return e.cmd.CommandPath() + ": " + e.text }
 
 // failedError: an operation ended otherwise than well.
 type failedError struct{ op openapi.Operation }
@@ -54,14 +46,22 @@ func (e *goesOnError) Error() string {
 }
 func (e *goesOnError) Unwrap() error { return e.err }
 
+// unwellError: horcrux doctor found things that do not work.
+type unwellError struct{ names []string }
+
+func (e *unwellError) Error() string { return "it does not work: " + strings.Join(e.names, ", ") }
+
 // exitCode is the exit code of an error, by its class.
 func exitCode(err error) int {
 	var usage *usageError
 	var failed *failedError
 	var unreachable *client.UnreachableError
+	var unwell *unwellError
 	switch {
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &unwell):
+		return exitUnwell
 	case errors.As(err, &failed):
 		return failed.problem().Code.Exit()
 	case problem.From(err) != nil:
@@ -78,6 +78,7 @@ func explain(w io.Writer, err error) {
 	var failed *failedError
 	var goesOn *goesOnError
 	var answered *client.Error
+	var unreachable *client.UnreachableError
 	switch {
 	case errors.As(err, &usage):
 		fmt.Fprintf(w, "Error: %s\nSee: %s --help\n", usage, usage.cmd.CommandPath())
@@ -93,6 +94,10 @@ func explain(w io.Writer, err error) {
 		}
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintln(w, "Error: interrupted")
+	case errors.As(err, &unreachable):
+		fmt.Fprintf(w, "Error: %v\nTo mend: start the server with horcrux serve; horcrux doctor says what is in its way\n", err)
+	case errors.Is(err, client.ErrNotHorcrux):
+		fmt.Fprintf(w, "Error: %v\nTo mend: set HORCRUX_URL to the address that horcrux serve prints, such as https://host:8006\n", err)
 	default:
 		fmt.Fprintf(w, "Error: %v\n", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"horcrux/pkg/events"
+	"horcrux/pkg/events/network"
 	"horcrux/pkg/events/operation"
 	"horcrux/pkg/events/pool"
 	"horcrux/pkg/events/vm"
@@ -151,6 +153,14 @@ func anOperation(kind string, state operation.State, failure *problem.Problem) o
 	return operation.View{
 		ID: opID, Type: kind, State: state, Actor: "uid:0", Resource: "/api/vms/" + vmID.String(), ResourceID: vmID, Steps: []operation.Step{},
 		Error: failure.Document(), Position: "AAEB", CreatedAt: noon, Version: 2,
+	}
+}
+
+func aNetwork() network.View {
+	v4 := netip.MustParsePrefix("192.168.130.1/24")
+	return network.View{
+		Common: events.Common{ID: vmID, Name: "lan", Version: 2, CreatedAt: noon, UpdatedAt: noon},
+		Mode:   "nat", Bridge: "virbr-3de1a5f4", IPv4: &v4, DHCP: true, Node: nodeID, State: network.StateActive,
 	}
 }
 

@@ -51,36 +51,21 @@ type app struct {
 
 func (a *app) root() *cobra.Command {
 	root := group("horcrux", "Virtual machines, storage and what they need",
-		a.vm(), a.operation(), a.pool(), a.volume(), a.events(), a.dlq(), a.features(), a.version())
+		a.vm(), a.network(), a.operation(), a.pool(), a.volume(), a.top(), a.events(), a.dlq(), a.features(), a.version(),
+		a.doctor(), a.completion())
 	root.Long = `Virtual machines, storage and what they need.
 
 A client command asks the server of HORCRUX_URL with HORCRUX_TOKEN, else the one of HORCRUX_DATA_DIR, ./.horcrux or
 /var/lib/horcrux. Exit codes: 0 done, 1 other, 2 usage or an invalid value, 3 not found, 4 conflict, 5 access,
-6 unavailable, 7 not built or not yet written, 8 the operation failed.`
+6 unavailable, 7 not built or not yet written, 8 the operation failed, 9 horcrux doctor found what does not work.`
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd, err.Error()} })
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand())
+	root.Version = a.build.Version
+	root.SetVersionTemplate("{{.Version}}\n")       // of this binary; horcrux version knows the server's too
+	root.CompletionOptions.DisableDefaultCmd = true // for our own
+	a.complete(root)
 	return root
-}
-
-// group is a command that only has others below it.
-func group(use, short string, children ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: use, Short: short,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			text := fmt.Sprintf("unknown command %q", args[0])
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				text += ", did you mean " + strings.Join(near, " or ") + "?"
-			}
-			return &usageError{cmd, text}
-		},
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		SuggestionsMinimumDistance: 2,
-	}
-	cmd.AddCommand(children...)
-	return cmd
 }
 
 // run is what a command does with a client.
@@ -91,15 +76,7 @@ func (a *app) leaf(use, short string, do run) *cobra.Command {
 	names := strings.Fields(use)[1:]
 	cmd := &cobra.Command{
 		Use: use, Short: short,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == len(names) {
-				return nil
-			}
-			if len(names) == 0 {
-				return &usageError{cmd, "takes no arguments"}
-			}
-			return &usageError{cmd, "takes " + strings.Join(names, " and ")}
-		},
+		Args: func(cmd *cobra.Command, args []string) error { return takes(cmd, names, args) },
 	}
 	cmd.Flags().StringVarP(&a.output, "output", "o", "table", "table, json, yaml or name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -113,6 +90,9 @@ func (a *app) leaf(use, short string, do run) *cobra.Command {
 	return cmd
 }
 
+// outputs are what -o may be.
+var outputs = []string{"table", "json", "yaml", "name"}
+
 // session is a client and where its answers go.
 type session struct {
 	*client.Client
@@ -122,19 +102,32 @@ type session struct {
 	noWait bool
 }
 
-// connect returns a session; its client is nil when there is no place to ask (client.ErrNoServer).
-func (a *app) connect(cmd *cobra.Command) (*session, error) {
-	s := &session{cmd: cmd, out: cmd.OutOrStdout(), output: a.output, noWait: a.noWait}
-	if !slices.Contains([]string{"table", "json", "yaml", "name"}, a.output) {
+// session is one without a client.
+func (a *app) session(cmd *cobra.Command) (*session, error) {
+	if !slices.Contains(outputs, a.output) {
 		return nil, &usageError{cmd, fmt.Sprintf("--output %q is not table, json, yaml or name", a.output)}
 	}
+	return &session{cmd: cmd, out: cmd.OutOrStdout(), output: a.output, noWait: a.noWait}, nil
+}
+
+// connect returns a session; its client is nil when there is no place to ask (client.ErrNoServer).
+func (a *app) connect(cmd *cobra.Command) (*session, error) {
+	s, err := a.session(cmd)
+	if err != nil {
+		return nil, err
+	}
+	s.Client, err = a.client()
+	return s, err
+}
+
+// client is one of the server that the environment names.
+func (a *app) client() (*client.Client, error) {
 	place, err := client.Find(a.getenv)
 	if err != nil {
-		return s, err
+		return nil, err
 	}
 	place.Wrap = a.wrap
-	s.Client, err = client.New(place)
-	return s, err
+	return client.New(place)
 }
 
 // given returns a flag's value when it was given, nil otherwise.

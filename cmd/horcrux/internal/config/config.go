@@ -37,6 +37,7 @@ type Config struct {
 	// ImageDirs are the folders, absolute, in which a request may name files; none means <data dir>/images alone.
 	ImageDirs []string
 	Log       Log
+	OTLP      OTLP
 	Node      Node
 	// Deadline is how long an operation may keep trying before it fails with deadline_exceeded.
 	Deadline time.Duration
@@ -60,8 +61,17 @@ type Libvirt struct {
 
 // Log says what is logged and how.
 type Log struct {
-	Level  slog.Level
-	Format string // "text" or "json"
+	Level slog.Level
+	// Format is "text", "json", or "auto" for text on a terminal and JSON elsewhere.
+	Format string
+}
+
+// OTLP says where traces go.
+type OTLP struct {
+	// Endpoint is the URL of a collector that speaks OTLP over HTTP; "" has none.
+	Endpoint string
+	// Traces is where it takes traces; "" is v1/traces below Endpoint.
+	Traces string
 }
 
 // Node is this host in the installation.
@@ -82,7 +92,7 @@ func Default() *Config {
 		Services:    append([]string(nil), Services...),
 		Libvirt:     Libvirt{Private: "auto"},
 		Accelerator: "auto",
-		Log:         Log{Level: slog.LevelInfo, Format: "text"},
+		Log:         Log{Level: slog.LevelInfo, Format: "auto"},
 		Deadline:    10 * time.Minute,
 	}
 }

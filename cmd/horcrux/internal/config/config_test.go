@@ -22,7 +22,7 @@ func load(t *testing.T, file string, env map[string]string, args ...string) (*Lo
 		t.Fatal(err)
 	}
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	Register(flags)
+	addFlags(flags)
 	if err := flags.Parse(append([]string{"--config", path}, args...)); err != nil {
 		t.Fatal(err)
 	}
@@ -73,12 +73,13 @@ func TestEveryKeyCanBeSetEverywhere(t *testing.T) {
 		"data_dir": "/srv/hx", "listen": "127.0.0.1:1", "services": "api", "database": "postgres://db/x",
 		"nats.url": "nats://n:4222", "nats.credentials": "/etc/n.creds", "master_key": "/etc/m.key", "libvirt.uri": "test:///default",
 		"libvirt.private": "no", "accelerator": "tcg", "image_dirs": "/srv/iso", "log.level": "debug",
-		"log.format": "json", "node.id": "01900000-0000-7000-8000-000000000001", "node.name": "n1", "deadline": "30s",
+		"log.format": "json", "otlp.endpoint": "http://o:4318", "otlp.traces": "https://t/in", "node.id": "01900000-0000-7000-8000-000000000001", "node.name": "n1", "deadline": "30s",
 	}
 	want := &Config{
 		DataDir: "/srv/hx", Listen: "127.0.0.1:1", Services: []string{"api"}, Database: "postgres://db/x",
 		NATS: NATS{URL: "nats://n:4222", Credentials: "/etc/n.creds"}, Libvirt: Libvirt{URI: "test:///default", Private: "no"},
 		Accelerator: "tcg", MasterKey: "/etc/m.key", ImageDirs: []string{"/srv/iso"}, Log: Log{Level: slog.LevelDebug, Format: "json"},
+		OTLP: OTLP{Endpoint: "http://o:4318", Traces: "https://t/in"},
 		Node: Node{ID: uuid.MustParse("01900000-0000-7000-8000-000000000001"), Name: "n1"}, Deadline: 30 * time.Second,
 	}
 	env, args := map[string]string{}, []string(nil)
@@ -97,6 +98,7 @@ libvirt: {uri: "test:///default", private: no}
 accelerator: tcg
 image_dirs: [/srv/iso]
 log: {level: debug, format: json}
+otlp: {endpoint: "http://o:4318", traces: "https://t/in"}
 node: {id: 01900000-0000-7000-8000-000000000001, name: n1}
 deadline: 30s
 `
@@ -199,7 +201,7 @@ func TestListenerCanBeLeftOut(t *testing.T) {
 
 func TestFileThatIsNamedMustExist(t *testing.T) {
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	Register(flags)
+	addFlags(flags)
 	missing := filepath.Join(t.TempDir(), "none.yaml")
 	_, err := Load(flags, func(name string) (string, bool) { return missing, name == FileEnv })
 	if err == nil || !strings.Contains(err.Error(), missing) {

@@ -3,8 +3,8 @@ package config
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -42,7 +42,7 @@ var keys = []key{
 	},
 	{
 		name: "services", flag: "services", usage: "services to run in this process: " + strings.Join(Services, ","),
-		value: list(func(c *Config) *[]string { return &c.Services }, oneOf(Services...)),
+		value: subset(func(c *Config) *[]string { return &c.Services }, Services...),
 	},
 	{
 		name: "database", flag: "database", ambient: "DATABASE_URL", secret: true,
@@ -64,11 +64,11 @@ var keys = []key{
 	},
 	{
 		name: "libvirt.private", flag: "libvirt-private", usage: "run a private libvirtd: auto, yes or no",
-		value: text(func(c *Config) *string { return &c.Libvirt.Private }, oneOf("auto", "yes", "no")),
+		value: word(func(c *Config) *string { return &c.Libvirt.Private }, "auto", "yes", "no"),
 	},
 	{
 		name: "accelerator", flag: "accelerator", usage: "how guests run: auto, kvm or tcg",
-		value: text(func(c *Config) *string { return &c.Accelerator }, oneOf("auto", "kvm", "tcg")),
+		value: word(func(c *Config) *string { return &c.Accelerator }, "auto", "kvm", "tcg"),
 	},
 	{
 		name: "image_dirs", flag: "image-dirs", usage: "folders in which a request may name files",
@@ -83,8 +83,18 @@ var keys = []key{
 		value: level{},
 	},
 	{
-		name: "log.format", flag: "log-format", usage: "format of the log: text or json",
-		value: text(func(c *Config) *string { return &c.Log.Format }, oneOf("text", "json")),
+		name: "log.format", flag: "log-format", usage: "format of the log: text, json, or auto for text on a terminal",
+		value: word(func(c *Config) *string { return &c.Log.Format }, "auto", "text", "json"),
+	},
+	{
+		name: "otlp.endpoint", flag: "otlp-endpoint", ambient: "OTEL_EXPORTER_OTLP_ENDPOINT", secret: true,
+		usage: "URL of a collector for traces, OTLP over HTTP",
+		value: text(func(c *Config) *string { return &c.OTLP.Endpoint }, httpURL),
+	},
+	{
+		name: "otlp.traces", flag: "otlp-traces", ambient: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", secret: true,
+		usage: "URL that traces are sent to, in place of v1/traces below --otlp-endpoint",
+		value: text(func(c *Config) *string { return &c.OTLP.Traces }, httpURL),
 	},
 	{
 		name: "node.id", flag: "node-id", usage: "UUID of this node, in place of the data dir's own",
@@ -114,18 +124,26 @@ type value interface {
 	set(c *Config, texts []string) error
 	show(c *Config) string
 	isList() bool
+	choices() []string // the few words that it may be; nil where it may be anything
 }
 
 type textValue struct {
 	field func(*Config) *string
 	check func(string) error
+	words []string
 }
 
 func text(field func(*Config) *string, check func(string) error) value {
-	return textValue{field, check}
+	return textValue{field: field, check: check}
+}
+
+// word is one of a few.
+func word(field func(*Config) *string, words ...string) value {
+	return textValue{field: field, check: oneOf(words...), words: words}
 }
 
 func (v textValue) isList() bool          { return false }
+func (v textValue) choices() []string     { return v.words }
 func (v textValue) show(c *Config) string { return *v.field(c) }
 func (v textValue) set(c *Config, texts []string) error {
 	if v.check != nil {
@@ -140,13 +158,15 @@ func (v textValue) set(c *Config, texts []string) error {
 type listValue struct {
 	field func(*Config) *[]string
 	check func(string) error
+	words []string
 }
 
 func list(field func(*Config) *[]string, check func(string) error) value {
-	return listValue{field, check}
+	return listValue{field: field, check: check}
 }
 
 func (v listValue) isList() bool          { return true }
+func (v listValue) choices() []string     { return v.words }
 func (v listValue) show(c *Config) string { return strings.Join(*v.field(c), ",") }
 func (v listValue) set(c *Config, texts []string) error {
 	if len(texts) == 0 {
@@ -166,25 +186,29 @@ func (v listValue) set(c *Config, texts []string) error {
 	return nil
 }
 
+// subset is a list of some of a few.
+func subset(field func(*Config) *[]string, words ...string) value {
+	return listValue{field: field, check: oneOf(words...), words: words}
+}
+
 type level struct{}
 
+var levels = []string{"debug", "info", "warn", "error"}
+
 func (level) isList() bool          { return false }
+func (level) choices() []string     { return levels }
 func (level) show(c *Config) string { return strings.ToLower(c.Log.Level.String()) }
 func (level) set(c *Config, texts []string) error {
-	levels := map[string]slog.Level{
-		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+	if err := oneOf(levels...)(texts[0]); err != nil {
+		return err
 	}
-	l, ok := levels[texts[0]]
-	if !ok {
-		return oneOf("debug", "info", "warn", "error")(texts[0])
-	}
-	c.Log.Level = l
-	return nil
+	return c.Log.Level.UnmarshalText([]byte(texts[0]))
 }
 
 type nodeID struct{}
 
-func (nodeID) isList() bool { return false }
+func (nodeID) isList() bool      { return false }
+func (nodeID) choices() []string { return nil }
 
 func (nodeID) show(c *Config) string {
 	if c.Node.ID == uuid.Nil {
@@ -205,6 +229,7 @@ func (nodeID) set(c *Config, texts []string) error {
 type deadline struct{}
 
 func (deadline) isList() bool          { return false }
+func (deadline) choices() []string     { return nil }
 func (deadline) show(c *Config) string { return c.Deadline.String() }
 func (deadline) set(c *Config, texts []string) error {
 	d, err := time.ParseDuration(texts[0])
@@ -234,6 +259,16 @@ func address(text string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%q is not an address with a port, such as [::]:8006 or 127.0.0.1:8006", text)
+	}
+	return nil
+}
+
+func httpURL(text string) error {
+	if text == "" {
+		return nil
+	}
+	if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errors.New("not a URL such as http://localhost:4318") // which may hold a password
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -20,8 +21,22 @@ const FileEnv = "HORCRUX_CONFIG"
 // fileFlag does so too and is stronger.
 const fileFlag = "config"
 
-// Register adds a flag for every key, and --config, to a command's flags.
-func Register(flags *pflag.FlagSet) {
+// Register adds a flag for every key, and --config, to a command. A shell completes those that take one of a few words
+// with these, and others with files.
+func Register(cmd *cobra.Command) {
+	addFlags(cmd.Flags())
+	for _, k := range keys {
+		complete := cobra.FixedCompletions(k.value.choices(), cobra.ShellCompDirectiveNoFileComp)
+		if k.value.choices() == nil {
+			complete = cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)
+		}
+		if err := cmd.RegisterFlagCompletionFunc(k.flag, complete); err != nil {
+			panic(err) // a key is there twice
+		}
+	}
+}
+
+func addFlags(flags *pflag.FlagSet) {
 	flags.String(fileFlag, "", "configuration file (default "+DefaultFile+" if it exists)")
 	preset := Default()
 	for _, k := range keys {

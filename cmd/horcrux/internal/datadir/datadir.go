@@ -97,6 +97,9 @@ func (d *Dir) LibvirtSockets() string { return filepath.Dir(d.LibvirtSocket()) }
 // LibvirtSocket is where a private libvirtd listens. <root>/libvirt/libvirt-sock leads there too.
 func (d *Dir) LibvirtSocket() string { return filepath.Join(d.Run, libvirtSocket) }
 
+// Consoles holds what the serial consoles of virtual machines said.
+func (d *Dir) Consoles() string { return filepath.Join(d.Root, "consoles") }
+
 // Images holds the kernels, ISOs and disk images that a request may name.
 func (d *Dir) Images() string { return filepath.Join(d.Root, "images") }
 
@@ -111,6 +114,7 @@ func (d *Dir) furnish() error {
 	}{
 		{d.Images(), passable()},
 		{d.Volumes(), passable()},
+		{d.Consoles(), passable()},
 		{d.Libvirt(), passable()},
 		{d.LibvirtSockets(), passable()},
 		{d.NATS(), 0o700},

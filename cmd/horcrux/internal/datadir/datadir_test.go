@@ -230,9 +230,56 @@ func TestOpenIsExclusive(t *testing.T) {
 		t.Fatalf("%q is not a sentence that names the holder and, once, the data dir", text)
 	}
 
+	if pid, err := Holder(asked); pid != child.Process.Pid || err != nil {
+		t.Errorf("the holder is %d, %v, want %d", pid, err, child.Process.Pid)
+	}
+
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = child.Wait()
+	for _, dir := range []string{asked, filepath.Join(asked, "nothing")} {
+		if pid, err := Holder(dir); pid != 0 || err != nil {
+			t.Errorf("%s: the holder is %d, %v, want none", dir, pid, err)
+		}
+	}
 	open(t, b, asked) // a killed holder leaves no lock
+}
+
+// A command beside the server means the data dir that is there, and makes none.
+func TestFind(t *testing.T) {
+	t.Chdir(t.TempDir())
+	none := func(string) string { return "" }
+	home, err := absolute(Resolve(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	local, err := absolute(Local)
+	if err != nil {
+		t.Fatal(err)
+	}
+	find := func(asked string, getenv func(string) string, want string) {
+		t.Helper()
+		if got, err := Find(asked, getenv); got != want || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	find("", none, home)
+	if err := os.Mkdir(Local, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(Local, apiSocket), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	find("", none, local)
+	find("", func(key string) string { return map[string]string{"HORCRUX_DATA_DIR": "/srv/hx"}[key] }, "/srv/hx")
+	find("/srv/other", none, "/srv/other")
+
+	nothing := filepath.Join(t.TempDir(), "nothing")
+	if _, err := OpenExisting(nothing); !errors.Is(err, ErrNone) || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("opened where there is nothing: %v", err)
+	}
+	if _, err := os.Stat(nothing); err == nil {
+		t.Error("it was made")
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -60,4 +61,34 @@ func holder(lock *os.File) int {
 		return 0
 	}
 	return pid
+}
+
+// Holder returns the pid of the process that has the data dir at path, 0 when none has it. It takes no lock itself, so
+// that it is in nobody's way.
+func Holder(path string) (int, error) {
+	info, err := os.Stat(filepath.Join(path, "lock"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, errors.New("the lock has no inode")
+	}
+	held, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return 0, err
+	}
+	// "1: FLOCK  ADVISORY  WRITE 5428 fe:00:9977956 0 EOF". The device is left aside: file systems of several
+	// layers tell another one here than stat does.
+	inode := fmt.Sprintf(":%d", stat.Ino)
+	for line := range strings.Lines(string(held)) {
+		f := strings.Fields(line)
+		if len(f) > 5 && f[1] == "FLOCK" && f[3] == "WRITE" && strings.HasSuffix(f[5], inode) {
+			return strconv.Atoi(f[4])
+		}
+	}
+	return 0, nil
 }

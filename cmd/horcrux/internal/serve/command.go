@@ -11,9 +11,12 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
+	"horcrux/cmd/horcrux/internal/cli"
 	"horcrux/cmd/horcrux/internal/config"
 	"horcrux/cmd/horcrux/internal/datadir"
+	"horcrux/pkg/trace"
 )
 
 // Command is `horcrux serve`.
@@ -21,22 +24,25 @@ func Command() *cobra.Command {
 	var check bool
 	c := &cobra.Command{
 		Use:   "serve",
-		Short: "run the services of this node",
+		Short: "Run the services of this node",
 		Long: "Runs the services of this node, with a private Postgres and an embedded NATS where no others are named.\n" +
 			"SIGTERM drains and stops; SIGHUP reads the configuration again.",
-		Args: cobra.NoArgs,
+		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, err := config.Load(cmd.Flags(), os.LookupEnv)
 			if err != nil {
-				return err
+				return cli.Usage(cmd, err)
 			}
 			if check {
 				return l.Explain(cmd.OutOrStdout())
 			}
+			if err := alone(l.Config); err != nil {
+				return cli.Usage(cmd, err)
+			}
 			return serve(cmd.Context(), l.Config, cmd.Flags(), cmd.OutOrStdout())
 		},
 	}
-	config.Register(c.Flags())
+	config.Register(c)
 	c.Flags().BoolVar(&check, "check-config", false, "say what the configuration is and where each value comes from, and stop")
 	return c
 }
@@ -44,12 +50,9 @@ func Command() *cobra.Command {
 func serve(ctx context.Context, c *config.Config, flags *pflag.FlagSet, out io.Writer) error {
 	var level slog.LevelVar
 	level.Set(c.Log.Level)
-	log := logger(c.Log.Format, &level)
+	log := logger(os.Stderr, c.Log.Format, &level)
 	if c.DataDir == "" {
 		c.DataDir = datadir.Resolve("")
-	}
-	if err := alone(c); err != nil {
-		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -70,12 +73,13 @@ func alone(c *config.Config) error {
 	return fmt.Errorf("--services %v runs a part of the services, which find the others through --nats and --database: name both", c.Services)
 }
 
-func logger(format string, level slog.Leveler) *slog.Logger {
+// logger writes for people on a terminal and for programs elsewhere, unless it is told which.
+func logger(to *os.File, format string, level slog.Leveler) *slog.Logger {
 	o := &slog.HandlerOptions{Level: level}
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+	if format == "text" || format == "auto" && term.IsTerminal(int(to.Fd())) {
+		return slog.New(trace.Handler(slog.NewTextHandler(to, o)))
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o))
+	return slog.New(trace.Handler(slog.NewJSONHandler(to, o)))
 }
 
 // reload reads the configuration again at each SIGHUP, takes what can be taken while running, and says what cannot.

@@ -7,15 +7,17 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/cmd/horcrux/internal/build"
 	"horcrux/cmd/horcrux/internal/config"
+	"horcrux/pkg/bus"
+	"horcrux/pkg/events/vm"
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
 	"horcrux/services/api"
 	"horcrux/services/api/listen"
 	"horcrux/services/api/rest"
+	"horcrux/services/api/telemetry"
 	"horcrux/services/storage"
 )
 
@@ -59,7 +61,7 @@ func (s *server) gateway(ctx context.Context) error {
 		Store: s.store, Bus: s.bus, Wake: wake, Pool: s.pool, DataDir: s.dir.Root, Socket: s.dir.APISocket(), Listen: s.address(),
 		Names: []string{s.nodeName()}, Log: s.log.With("part", "api"), Ready: ready, ImageDirs: s.imageDirs(), Secrets: s.vault, Deadline: s.config.Deadline,
 		Elsewhere:  func() map[string]error { return s.elsewhere(roster.Services()) },
-		Collectors: []prometheus.Collector{s.fenceLag()},
+		Collectors: s.seen,
 		Features:   build.Features(),
 		Version:    openapi.Version{Version: build.Version, Commit: build.Commit, Go: runtime.Version()},
 		Node: func(_ context.Context, ref string) (uuid.UUID, error) {
@@ -75,6 +77,7 @@ func (s *server) gateway(ctx context.Context) error {
 			}
 			return uuid.Nil, problem.New(problem.NotFound, "there is no node %q", ref)
 		},
+		Nodes: func() []telemetry.Node { return hosts(roster.Services()) },
 	})
 	if err != nil {
 		return err
@@ -85,4 +88,14 @@ func (s *server) gateway(ctx context.Context) error {
 	}
 	fmt.Fprintln(s.out, "administrator token in", svc.TokenFile())
 	return nil
+}
+
+// hosts are the nodes on which virtual machines can be. What this process offers, the roster has heard too.
+func hosts(known []bus.Service) (out []telemetry.Node) {
+	for _, k := range known {
+		if k.Domain == vm.Resource.Domain {
+			out = append(out, telemetry.Node{ID: k.Node, Name: k.Name})
+		}
+	}
+	return out
 }

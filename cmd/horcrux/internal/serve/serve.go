@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"horcrux/cmd/horcrux/internal/config"
 	"horcrux/cmd/horcrux/internal/datadir"
@@ -56,11 +57,14 @@ type server struct {
 	bus    *bus.Bus
 	relay  *relay.Relay
 	ready  map[string]func(context.Context) error
+	effort *engine.Metrics // of all services
+	seen   []prometheus.Collector
 }
 
 // Run serves until ctx ends or a part that the others need ends by itself. It has stopped everything when it returns.
 func Run(ctx context.Context, c config.Config, log *slog.Logger, out io.Writer) error {
-	s := &server{config: c, log: log, out: out, stack: newStack(log), ready: map[string]func(context.Context) error{}}
+	s := &server{config: c, log: log, out: out, stack: newStack(log), ready: map[string]func(context.Context) error{}, effort: engine.NewMetrics()}
+	s.seen = append(s.seen, s.effort)
 	err := s.start(ctx)
 	if err == nil {
 		select {
@@ -80,6 +84,7 @@ func (s *server) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		s.openDir,   // everything else lives in it
 		s.identify,  // a mistake that is found before there is anything to stop again
+		s.traces,    // before whatever is traced, and stopped after it
 		s.port,      // so is this
 		s.database,  // the truth: before whoever reads or appends
 		s.transport, // after the database, since a dead letter is noted there
@@ -180,7 +185,11 @@ func (s *server) database(ctx context.Context) error {
 		return err
 	}
 	s.stack.push("database connections", func(context.Context) error { s.pool.Close(); return nil })
-	if s.store, err = postgres.New(ctx, s.pool, postgres.Options{Logger: s.log.With("part", "store")}); err != nil {
+	s.store, err = postgres.New(ctx, s.pool, postgres.Options{Logger: s.log.With("part", "store")})
+	if err != nil && s.config.Database != "" {
+		return fmt.Errorf("%w; see --database, and horcrux doctor with the same", err)
+	}
+	if err != nil {
 		return err
 	}
 	key := s.config.MasterKey
@@ -195,6 +204,7 @@ func (s *server) database(ctx context.Context) error {
 	}
 	s.ready["postgres"] = func(ctx context.Context) error { return s.pool.Ping(ctx) }
 	s.ready["fence"] = s.fence
+	s.seen = append(s.seen, s.store, s.fenceLag())
 	return nil
 }
 
@@ -218,6 +228,7 @@ func (s *server) transport(ctx context.Context) error {
 		return err
 	}
 	s.ready["nats"] = s.bus.Ready
+	s.seen = append(s.seen, s.deadLetters())
 	s.stack.run("nudges", func(ctx context.Context) error {
 		s.bus.ForwardNudges(ctx, s.store.Nudged())
 		return ctx.Err()
@@ -267,6 +278,7 @@ func (s *server) relayRun(context.Context) error {
 		s.relay.Run(ctx)
 		return ctx.Err()
 	})
+	s.seen = append(s.seen, s.relayLag())
 	s.ready["relay"] = func(context.Context) error {
 		st := s.relay.Status()
 		err := errors.Join(st.Lead, st.Events, st.Sweep)
@@ -284,7 +296,7 @@ func (s *server) storage(context.Context) error {
 	}
 	svc := storage.New(storage.Options{
 		Node: s.node, Store: s.store, Bus: s.bus, LocalPath: s.dir.Volumes(), ImageDirs: s.imageDirs(),
-		Log: s.log.With("part", storage.Domain),
+		Log: s.log.With("part", storage.Domain), Metrics: s.effort,
 	})
 	s.stack.run(storage.Domain, svc.Run)
 	s.offer(storage.Domain, "storage", svc.Ready)

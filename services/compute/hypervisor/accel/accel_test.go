@@ -75,6 +75,9 @@ func TestProbe(t *testing.T) {
 	} {
 		t.Run(tc.play, func(t *testing.T) {
 			o := setup(t, tc.play)
+			if r, known := Recall(t.Context(), o); known {
+				t.Errorf("remembered before it was tried: %+v", r)
+			}
 			if tc.play == "silent" {
 				o.Timeout = 100 * time.Millisecond
 			}
@@ -86,6 +89,9 @@ func TestProbe(t *testing.T) {
 			again, err := Probe(t.Context(), o)
 			if err != nil || again.Accelerator != tc.want || !again.Remembered || again.Reason != r.Reason {
 				t.Errorf("not remembered: %+v, %v", again, err)
+			}
+			if recalled, known := Recall(t.Context(), o); !known || recalled != again {
+				t.Errorf("recalled as %+v, %t, want %+v", recalled, known, again)
 			}
 		})
 	}

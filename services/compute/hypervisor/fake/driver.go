@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -31,12 +32,21 @@ func (d *Driver) Info(ctx context.Context) (hypervisor.Info, error) {
 	return d.h.info, nil
 }
 
-// Networks implements hypervisor.Driver: there is one, default.
-func (d *Driver) Networks(ctx context.Context) ([]string, error) {
-	if err := d.do(ctx, "Networks", uuid.Nil, false, func() error { return nil }); err != nil {
+// Networks implements hypervisor.Driver.
+func (d *Driver) Networks(ctx context.Context) (names []string, err error) {
+	err = d.do(ctx, "Networks", uuid.Nil, false, func() error {
+		for _, n := range d.h.lans {
+			if n.active {
+				names = append(names, n.Name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
-	return []string{"default"}, nil
+	slices.Sort(names)
+	return names, nil
 }
 
 // Define implements hypervisor.Driver.
@@ -203,6 +213,38 @@ func (d *Driver) Adjust(ctx context.Context, spec hypervisor.Spec) error {
 		e.Adjusted++
 		return nil
 	})
+}
+
+// Adopt implements hypervisor.Driver.
+func (d *Driver) Adopt(ctx context.Context, id uuid.UUID) error {
+	return d.change(ctx, "Adopt", id, func(dom *domain, e *Effects) error {
+		if !dom.managed {
+			dom.managed = true
+			e.Adopted++
+		}
+		return nil
+	})
+}
+
+// Describe implements hypervisor.Driver.
+func (d *Driver) Describe(ctx context.Context, id uuid.UUID, seen uint64) (out hypervisor.Description, err error) {
+	err = d.do(ctx, "Describe", id, false, func() error {
+		dom, ok := d.h.domains[id]
+		if !ok {
+			return refuse(hypervisor.ErrNotFound, "domain %s", id)
+		}
+		out = hypervisor.Description{Domain: dom.observed(), Version: dom.version()}
+		if out.Version == seen {
+			return nil
+		}
+		out.Next = dom.spec
+		if dom.active() {
+			live := dom.live
+			out.Running = &live
+		}
+		return nil
+	})
+	return out, err
 }
 
 // SetAutostart implements hypervisor.Driver.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ import (
 // Effects counts what really happened to one domain, so that a test can tell once from twice. A repeated mutation
 // that found its work done is not counted.
 type Effects struct {
-	Defined, Undefined, Started, Destroyed, Shutdown, Paused, Resumed, Reset, Reboot, Configured, Adjusted, Autostart, Description,
+	Defined, Undefined, Started, Destroyed, Shutdown, Paused, Resumed, Reset, Reboot, Configured, Adjusted, Adopted, Autostart, Description,
 	Snapshot, Restored, SnapshotDeleted int
 }
 
@@ -47,6 +48,9 @@ type Hypervisor struct {
 	silent  bool
 	drivers map[*Driver]struct{}
 	info    hypervisor.Info
+
+	lans       map[uuid.UUID]*lan
+	lanEffects map[uuid.UUID]NetworkEffects
 }
 
 // New returns an empty hypervisor of 64 CPUs and 1 TiB.
@@ -57,6 +61,8 @@ func New() *Hypervisor {
 		effects: map[uuid.UUID]*Effects{},
 		bytes:   map[string]byte{},
 		drivers: map[*Driver]struct{}{},
+
+		lans: map[uuid.UUID]*lan{}, lanEffects: map[uuid.UUID]NetworkEffects{},
 		info: hypervisor.Info{
 			Name: "fake", Version: "1", CPUs: 64, MemoryMB: 1 << 20, MaxCPUs: 64,
 			Accelerators: []hypervisor.Accelerator{hypervisor.KVM, hypervisor.TCG},
@@ -100,7 +106,7 @@ func (h *Hypervisor) Live(id uuid.UUID) (hypervisor.Spec, bool) {
 func (h *Hypervisor) Add(spec hypervisor.Spec, state hypervisor.State, managed bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.domains[spec.ID] = &domain{spec: spec, state: state, managed: managed}
+	h.domains[spec.ID] = &domain{spec: spec, live: spec, state: state, managed: managed}
 	h.names[spec.Name] = spec.ID
 	h.publish(spec.ID, state, "defined")
 }
@@ -113,6 +119,22 @@ func (h *Hypervisor) Become(id uuid.UUID, state hypervisor.State, cause string) 
 		d.state = state
 		h.publish(id, state, cause)
 	}
+}
+
+// Reconfigure changes what a domain has, of what runs or of the next start, behind the drivers' back.
+func (h *Hypervisor) Reconfigure(id uuid.UUID, running bool, change func(*hypervisor.Spec)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d, ok := h.domains[id]
+	if !ok {
+		return
+	}
+	if running {
+		change(&d.live)
+		return
+	}
+	change(&d.spec)
+	h.publish(id, d.state, "defined")
 }
 
 // Remove takes a domain away behind the drivers' back.
@@ -155,6 +177,13 @@ func (d *domain) observed() hypervisor.Domain {
 		ID: d.spec.ID, Name: d.spec.Name, NativeID: d.spec.Name, State: d.state,
 		Autostart: d.spec.Autostart, Managed: d.managed,
 	}
+}
+
+// version tells configurations apart.
+func (d *domain) version() uint64 {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%v %v %v", d.spec, d.live, d.active())
+	return max(h.Sum64(), 1)
 }
 
 func (d *domain) active() bool {

@@ -11,15 +11,19 @@ import (
 	"github.com/google/uuid"
 	"go.uber.org/goleak"
 
+	wire "horcrux/pkg/events/network"
 	"horcrux/services/compute/hypervisor"
 	"horcrux/services/compute/hypervisor/drivertest"
 	"horcrux/services/compute/hypervisor/fake"
+	"horcrux/services/compute/network"
+	"horcrux/services/compute/network/networktest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
 	h := fake.New()
+	h.AddNetwork(network.Definition{ID: uuid.New(), Spec: wire.Spec{Name: "default"}}, true)
 	drivertest.Run(t, drivertest.Harness{
 		Open:  func(*testing.T) hypervisor.Driver { return h.Driver() },
 		Burst: 1000, Networks: []string{"default"},
@@ -59,6 +63,16 @@ func TestConformance(t *testing.T) {
 		Write: func(_ *testing.T, disk hypervisor.Disk, pattern byte) { h.Write(disk.Path, pattern) },
 		Read:  func(_ *testing.T, disk hypervisor.Disk) byte { return h.Read(disk.Path) },
 		Crash: func(_ *testing.T, id uuid.UUID) { h.Become(id, hypervisor.Crashed, "crashed") },
+	})
+}
+
+func TestNetworks(t *testing.T) {
+	h := fake.New()
+	networktest.Run(t, networktest.Harness{
+		Open:     func(*testing.T) networktest.Driver { return h.Driver() },
+		Foreign:  func(_ *testing.T, d network.Definition) { h.AddNetwork(d, false) },
+		Stop:     func(_ *testing.T, id uuid.UUID) { h.StopNetwork(id) },
+		Undefine: func(_ *testing.T, id uuid.UUID) { h.UndefineNetwork(id) },
 	})
 }
 

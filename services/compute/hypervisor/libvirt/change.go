@@ -122,8 +122,11 @@ func (d *Driver) undefine(ctx context.Context, id uuid.UUID) error {
 	if d.opts.ConsoleDir == "" {
 		return nil
 	}
-	if err := os.Remove(consoleLog(d.opts.ConsoleDir, id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: remove console log: %w", hypervisor.ErrUnknown, err)
+	path := consoleLog(d.opts.ConsoleDir, id)
+	for _, log := range []string{path, path + ".0", path + ".1", path + ".2"} { // virtlogd, where there is one, keeps three
+		if err := os.Remove(log); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: remove console log: %w", hypervisor.ErrUnknown, err)
+		}
 	}
 	return nil
 }

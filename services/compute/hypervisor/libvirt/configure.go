@@ -40,7 +40,12 @@ func (d *Driver) configure(ctx context.Context, spec hypervisor.Spec) error {
 	if err != nil {
 		return err
 	}
-	keep(next, old, known)
+	if spec.Adopted {
+		amend(old, spec)
+		next = old
+	} else {
+		keep(next, old, known)
+	}
 	text, err := marshal(next)
 	if err != nil {
 		return err

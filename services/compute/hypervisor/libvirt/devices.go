@@ -18,6 +18,8 @@ const hotplugPorts = 16
 func devices(spec hypervisor.Spec, consoleDir string) *libvirtxml.DomainDeviceList {
 	list := &libvirtxml.DomainDeviceList{
 		Controllers: []libvirtxml.DomainController{{Type: "usb", Model: "none"}},
+		// Without a period the balloon tells nothing of the guest's own view of its memory.
+		MemBalloon: &libvirtxml.DomainMemBalloon{Model: "virtio", Stats: &libvirtxml.DomainMemBalloonStats{Period: 10}},
 	}
 	if spec.Machine == "q35" {
 		list.Controllers = append(list.Controllers, libvirtxml.DomainController{Type: "pci", Index: new(uint), Model: "pcie-root"})
@@ -89,6 +91,9 @@ const isoTarget = "sda"
 
 // targetDev is the place of a disk, by which libvirt knows it.
 func targetDev(d hypervisor.Disk) string {
+	if d.Target != "" {
+		return d.Target
+	}
 	if d.Bus == "virtio" {
 		return "vd" + letters(d.Index)
 	}

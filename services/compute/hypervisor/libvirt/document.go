@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"libvirt.org/go/libvirtxml"
@@ -85,6 +87,18 @@ func check(spec hypervisor.Spec) error {
 	case spec.Firmware != "" && spec.Firmware != "bios" && spec.Firmware != "uefi":
 		return fmt.Errorf("firmware %q", spec.Firmware)
 	}
+	texts := []string{spec.Name, spec.CPUModel, spec.Machine, spec.Kernel, spec.Initrd, spec.Cmdline, spec.ISO}
+	for _, disk := range spec.Disks {
+		texts = append(texts, disk.Path)
+	}
+	for _, nic := range spec.NICs {
+		texts = append(texts, nic.Network, nic.Model, nic.MAC)
+	}
+	for _, text := range texts {
+		if !utf8.ValidString(text) || strings.ContainsFunc(text, unsayable) {
+			return fmt.Errorf("%q cannot be said in XML", text)
+		}
+	}
 	for _, path := range []string{spec.Kernel, spec.Initrd, spec.ISO} {
 		if path != "" && !filepath.IsAbs(path) {
 			return fmt.Errorf("path %q is not absolute", path)
@@ -127,6 +141,12 @@ func firmware(d *libvirtxml.Domain, spec hypervisor.Spec) {
 	d.OS.FirmwareInfo = &libvirtxml.DomainOSFirmwareInfo{Features: []libvirtxml.DomainOSFirmwareFeature{
 		{Enabled: secure, Name: "secure-boot"}, {Enabled: secure, Name: "enrolled-keys"},
 	}}
+}
+
+// unsayable runes are not in XML, escaped or not. The encoder would put another in their place, which harms a
+// description as little as it would a path much.
+func unsayable(r rune) bool {
+	return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xFFFE || r == 0xFFFF
 }
 
 // cpu model. The modes that mirror the host need KVM; without it they mean all that the emulator can do, since what

@@ -28,7 +28,7 @@ func full() hypervisor.Spec {
 }
 
 // textOf is the document of a spec.
-func textOf(t *testing.T, spec hypervisor.Spec, consoleDir string) string {
+func textOf(t testing.TB, spec hypervisor.Spec, consoleDir string) string {
 	t.Helper()
 	d, err := document(spec, "qemu", consoleDir)
 	if err != nil {

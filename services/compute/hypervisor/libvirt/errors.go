@@ -14,9 +14,9 @@ import (
 // operation failed, system error) mean that it would not do what it was told: ErrInvalid.
 func meaning(code golibvirt.ErrorNumber) error {
 	switch code {
-	case golibvirt.ErrNoDomain, golibvirt.ErrNoDomainSnapshot:
+	case golibvirt.ErrNoDomain, golibvirt.ErrNoDomainSnapshot, golibvirt.ErrNoNetwork:
 		return hypervisor.ErrNotFound
-	case golibvirt.ErrDomExist:
+	case golibvirt.ErrDomExist, golibvirt.ErrNetworkExist:
 		return hypervisor.ErrAlreadyExists
 	case golibvirt.ErrOperationInvalid:
 		return hypervisor.ErrConflict

@@ -59,18 +59,27 @@ func ofQEMU(l *golibvirt.Libvirt, info *hypervisor.Info) error {
 		if err != nil {
 			return err
 		}
-		var caps struct {
-			VCPU struct {
-				Max int `xml:"max,attr"`
-			} `xml:"vcpu"`
+		cpus, err := maxCPUs(text)
+		if err != nil {
+			return err
 		}
-		if err := xml.Unmarshal([]byte(text), &caps); err != nil {
-			return fmt.Errorf("domain capabilities: %w", err)
-		}
-		info.MaxCPUs = max(info.MaxCPUs, caps.VCPU.Max)
+		info.MaxCPUs = max(info.MaxCPUs, cpus)
 		info.Accelerators = append(info.Accelerators, a)
 	}
 	return nil
+}
+
+// maxCPUs of one guest, as domain capabilities tell it; 0 where they do not.
+func maxCPUs(capabilities string) (int, error) {
+	var caps struct {
+		VCPU struct {
+			Max int `xml:"max,attr"`
+		} `xml:"vcpu"`
+	}
+	if err := xml.Unmarshal([]byte(capabilities), &caps); err != nil {
+		return 0, fmt.Errorf("domain capabilities: %w", err)
+	}
+	return caps.VCPU.Max, nil
 }
 
 // Networks implements hypervisor.Driver: those that are active. A daemon without a network driver has none.

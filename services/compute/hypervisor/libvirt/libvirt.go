@@ -30,9 +30,11 @@ type Options struct {
 	CallTimeout time.Duration
 	// DialTimeout bounds connecting and the first exchange. 0 means 5 s.
 	DialTimeout time.Duration
-	// ConsoleDir, if set, is a folder on the node where each domain's serial console is written to <id>.log. Nothing
-	// bounds these files: it is for tests.
+	// ConsoleDir, if set, is a folder on the node where each domain's serial console is written to <id>.log. Whoever sets
+	// it bounds these files (package console).
 	ConsoleDir string
+	// Outside says where this process finds a file that the daemon names, whose places may be others. nil: the same path.
+	Outside func(path string) string
 	// Logger takes what is worth knowing about connections. nil discards.
 	Logger *slog.Logger
 }

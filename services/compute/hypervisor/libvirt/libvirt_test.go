@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -40,13 +39,8 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// start runs a private daemon, without a network, for the length of the test.
+// start runs a private daemon for the length of the test.
 func start(t *testing.T) *libvirtd.Daemon {
-	t.Helper()
-	return startWith(t, libvirtd.Options{NoNetwork: true})
-}
-
-func startWith(t *testing.T, o libvirtd.Options) *libvirtd.Daemon {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("short: starts a daemon")
@@ -58,8 +52,7 @@ func startWith(t *testing.T, o libvirtd.Options) *libvirtd.Daemon {
 		t.Skipf("real: libvirt: %v", err)
 	}
 	dir := shortDir(t)
-	o.Dir, o.SocketDir = filepath.Join(dir, "state"), filepath.Join(dir, "s")
-	d, err := libvirtd.Start(t.Context(), o)
+	d, err := libvirtd.Start(t.Context(), libvirtd.Options{Dir: filepath.Join(dir, "state"), SocketDir: filepath.Join(dir, "s")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +119,20 @@ type dialed struct{ net.Conn }
 func (d dialed) Dial() (net.Conn, error) { return d.Conn, nil }
 
 func handle(id uuid.UUID) golibvirt.Domain { return golibvirt.Domain{UUID: golibvirt.UUID(id), ID: -1} }
+
+// connect gives guests a network that leads nowhere, until the test ends.
+func connect(t *testing.T, l func() *golibvirt.Libvirt) {
+	t.Helper()
+	net, err := l().NetworkCreateXML("<network><name>default</name><bridge name='hxt" + strconv.Itoa(os.Getpid()%100_000) + "'/></network>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l().NetworkDestroy(net); err != nil {
+			t.Error(err)
+		}
+	})
+}
 
 func description(l func() *golibvirt.Libvirt) func(*testing.T, uuid.UUID) string {
 	return func(t *testing.T, id uuid.UUID) string {
@@ -200,8 +207,9 @@ func TestConformanceOnTheTestDriver(t *testing.T) {
 }
 
 func TestConformanceOnQEMU(t *testing.T) {
-	d := startWith(t, libvirtd.Options{})
+	d := start(t)
 	l := raw(t, d.Socket(), "qemu:///system")
+	connect(t, l)
 	p := newProxy(t, d.Socket())
 	drivertest.Run(t, drivertest.Harness{
 		Died: died(t, d),
@@ -220,18 +228,7 @@ func TestConformanceOnQEMU(t *testing.T) {
 		Foreign:     foreign(l, "qemu", "x86_64"),
 		Description: description(l),
 		Crash: func(t *testing.T, id uuid.UUID) {
-			dom, err := l().DomainLookupByUUID(golibvirt.UUID(id))
-			if err != nil {
-				t.Fatal(err)
-			}
-			text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(d.PID()), "root/run/libvirt/qemu", dom.Name+".pid"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			pid := emulator(t, d, l(), id)
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}

@@ -5,6 +5,7 @@ package initrd
 import (
 	"bytes"
 	"fmt"
+	"time"
 )
 
 // Then is what init does after its line.
@@ -19,7 +20,8 @@ const (
 
 // Options of an image.
 type Options struct {
-	Line string // said on the console, without line break
+	Line string        // said on the console, without line break
+	Wait time.Duration // until init does anything: a guest that takes its time to boot
 	Then Then
 	// Modules are kernel modules, loaded in this order before the line. Where button and evdev are not built into the
 	// kernel they belong here, for Obey.

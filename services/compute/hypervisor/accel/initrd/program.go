@@ -3,6 +3,7 @@ package initrd
 import (
 	"bytes"
 	"encoding/binary"
+	"time"
 )
 
 // Numbers of the Linux interface on x86-64.
@@ -12,6 +13,7 @@ const (
 	sysPoll       = 7
 	sysIoctl      = 16
 	sysPause      = 34
+	sysNanosleep  = 35
 	sysMount      = 165
 	sysReboot     = 169
 	sysFinitMod   = 313
@@ -27,6 +29,12 @@ func program(o Options) []byte {
 	p := &assembly{}
 	line := "\r\n" + o.Line + "\r\n"
 
+	if o.Wait > 0 {
+		var span [16]byte // struct timespec
+		binary.LittleEndian.PutUint64(span[:], uint64(o.Wait/time.Second))
+		binary.LittleEndian.PutUint64(span[8:], uint64(o.Wait%time.Second))
+		p.call(sysNanosleep, p.bytes(span[:]), constant(0))
+	}
 	for i := range o.Modules {
 		p.call(sysOpen, p.text("/"+module(i)), constant(0))
 		p.keep()

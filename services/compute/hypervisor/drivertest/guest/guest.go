@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ import (
 // Line is what the guests of Initrd say when they are in user space.
 const Line = "horcrux: guest is up"
 
-// kernelEnv names a kernel to use instead. Modules it needs for Obedient must be built in.
+// kernelEnv names a kernel to use instead. Modules that it needs for Obey and Telling must be built in.
 const kernelEnv = "HORCRUX_GUEST_KERNEL"
 
 // Kernel returns the path of a kernel that boots under QEMU with a serial console, readable by everybody. On Debian
@@ -34,23 +35,51 @@ func Kernel(t testing.TB) string {
 // Initrd writes an initial ram disk whose guest says Line.
 func Initrd(t testing.TB, then initrd.Then) string {
 	t.Helper()
-	o := initrd.Options{Line: Line, Then: then}
+	return SlowInitrd(t, then, 0)
+}
+
+// SlowInitrd is Initrd for a guest that does nothing at all for a while once its kernel is up.
+func SlowInitrd(t testing.TB, then initrd.Then, wait time.Duration) string {
+	t.Helper()
 	if then == initrd.Obey {
-		for _, path := range files(t)[1:] {
-			module, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			o.Modules = append(o.Modules, module)
-		}
+		return write(t, initrd.Options{Then: then, Wait: wait}, "evdev.ko", "button.ko")
 	}
-	dir, err := os.MkdirTemp("", "horcrux-guest-") // not t.TempDir, which QEMU's own account may not enter
+	return write(t, initrd.Options{Then: then, Wait: wait})
+}
+
+// Telling writes an initial ram disk whose guest idles, and tells of its memory through the balloon.
+func Telling(t testing.TB) string {
+	t.Helper()
+	return write(t, initrd.Options{Then: initrd.Idle}, balloon...)
+}
+
+// write writes an initial ram disk whose guest loads modules first, those that the kernel does not have built in.
+func write(t testing.TB, o initrd.Options, modules ...string) string {
+	t.Helper()
+	o.Line = Line
+	for _, path := range files(t)[1:] {
+		if !slices.Contains(modules, filepath.Base(path)) {
+			continue
+		}
+		module, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Modules = append(o.Modules, module)
+	}
+	return place(t, initrd.Build(o))
+}
+
+// place writes an image where QEMU's own account can read it, which t.TempDir is not.
+func place(t testing.TB, image []byte) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "horcrux-guest-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	path := filepath.Join(dir, "initrd")
-	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(path, initrd.Build(o), 0o644)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(path, image, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -84,6 +113,17 @@ var parts = []struct{ name, pattern string }{
 	{"vmlinuz", "boot/vmlinuz-*"},
 	{"evdev.ko", "lib/modules/*/kernel/drivers/input/evdev.ko"},
 	{"button.ko", "lib/modules/*/kernel/drivers/acpi/button.ko"},
+	{"virtio_ring.ko", "lib/modules/*/kernel/drivers/virtio/virtio_ring.ko"},
+	{"virtio.ko", "lib/modules/*/kernel/drivers/virtio/virtio.ko"},
+	{"virtio_pci_legacy_dev.ko", "lib/modules/*/kernel/drivers/virtio/virtio_pci_legacy_dev.ko"},
+	{"virtio_pci_modern_dev.ko", "lib/modules/*/kernel/drivers/virtio/virtio_pci_modern_dev.ko"},
+	{"virtio_pci.ko", "lib/modules/*/kernel/drivers/virtio/virtio_pci.ko"},
+	{"virtio_balloon.ko", "lib/modules/*/kernel/drivers/virtio/virtio_balloon.ko"},
+}
+
+// balloon is the driver and what it needs.
+var balloon = []string{
+	"virtio_ring.ko", "virtio.ko", "virtio_pci_legacy_dev.ko", "virtio_pci_modern_dev.ko", "virtio_pci.ko", "virtio_balloon.ko",
 }
 
 // Install makes sure of the kernel in the cache and returns the paths of the kernel and its modules. Several
@@ -108,7 +148,7 @@ func Install(ctx context.Context) ([]string, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	dir := filepath.Join(base, "guest")
+	dir := filepath.Join(base, "guest-2") // another number for other parts
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		if err := download(ctx, base, dir); err != nil {
 			return nil, err

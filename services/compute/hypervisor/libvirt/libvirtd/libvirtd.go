@@ -35,8 +35,6 @@ type Options struct {
 	User, Group string
 	// Path of the daemon's binary. "" looks in PATH and the sbin folders.
 	Path string
-	// NoNetwork leaves the network `default` alone.
-	NoNetwork bool
 	// Logger takes what happens. nil discards.
 	Logger *slog.Logger
 }
@@ -62,10 +60,9 @@ type Daemon struct {
 	stop context.CancelFunc // ends the supervision
 	done chan struct{}      // closed when it has ended
 
-	mu         sync.Mutex
-	process    *process
-	networkErr error
-	deaths     []string
+	mu      sync.Mutex
+	process *process
+	deaths  []string
 }
 
 // Start adopts the live daemon of this folder, or starts one, and returns when it answers. The ctx bounds only the
@@ -83,7 +80,6 @@ func Start(ctx context.Context, opts Options) (*Daemon, error) {
 			return nil, fmt.Errorf("libvirtd: %w", err)
 		}
 	}
-	d.network(ctx)
 	life, stop := context.WithCancel(context.Background())
 	d.stop, d.done = stop, make(chan struct{})
 	go func() {
@@ -169,14 +165,7 @@ func (d *Daemon) Deaths() []string {
 	return slices.Clone(d.deaths)
 }
 
-// Network is nil when the network `default` is there, otherwise why it is not.
-func (d *Daemon) Network() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.networkErr
-}
-
-// Stop ends the supervision and the daemon. Guests that run go on, with their network; without any the network is
+// Stop ends the supervision and the daemon. Guests that run go on, with their networks; without any the networks are
 // taken down too, so that nothing of ours is left on the host.
 func (d *Daemon) Stop(ctx context.Context) error {
 	d.stop()
@@ -187,7 +176,7 @@ func (d *Daemon) Stop(ctx context.Context) error {
 		return nil
 	}
 	if err := d.dismantle(ctx); err != nil {
-		d.log.Warn("the network default stays", "error", err)
+		d.log.Warn("the networks stay", "error", err)
 	}
 	if err := d.process.end(ctx); err != nil {
 		return fmt.Errorf("libvirtd: %w", err)
@@ -258,9 +247,7 @@ func (d *Daemon) supervise(ctx context.Context) {
 		}
 		if err := d.launch(ctx); err != nil {
 			d.log.Error("libvirtd does not start", "error", err)
-			continue
 		}
-		d.network(ctx)
 	}
 }
 

@@ -9,11 +9,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	golibvirt "github.com/digitalocean/go-libvirt"
+	"github.com/google/uuid"
 
 	"horcrux/services/compute/hypervisor"
 	"horcrux/services/compute/hypervisor/libvirt/libvirtd"
@@ -132,35 +134,38 @@ func TestBrokenDaemonSaysWhy(t *testing.T) {
 	}
 }
 
-func TestNetworks(t *testing.T) {
-	var bridges []string
-	t.Run("TwoDaemonsSideBySide", func(t *testing.T) {
-		for range 2 {
-			o := options(t)
-			o.NoNetwork = false
-			d := start(t, o)
-			if err := d.Network(); err != nil {
-				t.Fatal(err)
-			}
-			bridges = append(bridges, bridge(t, d))
-			drv := driver(t, d.URI())
-			if names, err := drv.Networks(t.Context()); err != nil || !slices.Equal(names, []string{"default"}) {
-				t.Errorf("networks are %q, %v", names, err)
-			}
-			id := run(t, drv, hypervisor.NIC{Network: "default", Model: "virtio"})
-			sees(t, drv, id, hypervisor.Running)
-			if err := drv.Destroy(t.Context(), id); err != nil {
-				t.Error(err)
-			}
-		}
-		if bridges[0] == bridges[1] {
-			t.Errorf("both on %s", bridges[0])
-		}
-	})
-	for _, name := range bridges {
-		if _, err := net.InterfaceByName(name); err == nil {
-			t.Errorf("bridge %s was left behind", name)
-		}
+// TestStopTakesNetworksDown: nothing of a daemon is left on the host when no guest needs it.
+func TestStopTakesNetworksDown(t *testing.T) {
+	o := options(t)
+	d, err := libvirtd.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := "hxt" + uuid.NewString()[:8]
+	conn, err := net.Dial("unix", d.Socket())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	l := golibvirt.NewWithDialer(dialed{conn})
+	if err := l.ConnectToURI("qemu:///system"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.NetworkCreateXML("<network><name>lan</name><bridge name='" + link + "'/></network>"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := net.InterfaceByName(link); err != nil {
+		t.Errorf("no bridge %s: %v", link, err)
+	}
+	drv := driver(t, d.URI())
+	id := run(t, drv, hypervisor.NIC{Network: "lan", Model: "virtio"})
+	sees(t, drv, id, hypervisor.Running)
+	if err := drv.Destroy(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	stop(t, d)
+	if _, err := net.InterfaceByName(link); err == nil {
+		t.Errorf("bridge %s was left behind", link)
 	}
 }
 

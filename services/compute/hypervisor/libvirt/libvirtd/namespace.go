@@ -39,6 +39,19 @@ var places = map[string]string{
 	"lock":  "/run/lock", // of consoles; a container may have no such folder
 }
 
+// Outside is where a path that the daemon names is for those who do not live in its namespace.
+func (d *Daemon) Outside(path string) string {
+	if d.session {
+		return path
+	}
+	for part, place := range places {
+		if rest, below := strings.CutPrefix(path, place+"/"); below {
+			return filepath.Join(d.opts.Dir, part, rest)
+		}
+	}
+	return path
+}
+
 // RunInNamespace mounts the folder's parts in their places and becomes the daemon. It is called in a fresh mount
 // namespace with the folder, whether to show KVM, and the daemon's argv. It returns only to fail.
 func RunInNamespace(args []string) error {

@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/google/uuid"
 	"go.uber.org/goleak"
 
@@ -70,7 +69,7 @@ func options(t *testing.T) libvirtd.Options {
 			t.Error(err)
 		}
 	})
-	return libvirtd.Options{Dir: filepath.Join(dir, "state"), SocketDir: filepath.Join(dir, "s"), NoNetwork: true}
+	return libvirtd.Options{Dir: filepath.Join(dir, "state"), SocketDir: filepath.Join(dir, "s")}
 }
 
 // endGuests kills what a test has left running, by the pid files of its own daemon.
@@ -215,32 +214,6 @@ func helper(t *testing.T, o libvirtd.Options, as *syscall.Credential) (pid, uri 
 		t.Fatalf("helper: %s %v", said, err)
 	}
 	return pid, uri, kill
-}
-
-// bridge of the network, which is there.
-func bridge(t *testing.T, d *libvirtd.Daemon) string {
-	t.Helper()
-	conn, err := net.Dial("unix", d.Socket())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	l := golibvirt.NewWithDialer(dialed{conn})
-	if err := l.ConnectToURI("qemu:///system"); err != nil {
-		t.Fatal(err)
-	}
-	n, err := l.NetworkLookupByName("default")
-	if err != nil {
-		t.Fatal(err)
-	}
-	name, err := l.NetworkGetBridgeName(n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := net.InterfaceByName(name); err != nil {
-		t.Errorf("no bridge %s: %v", name, err)
-	}
-	return name
 }
 
 type dialed struct{ net.Conn }

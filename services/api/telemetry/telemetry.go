@@ -1,0 +1,124 @@
+// Package telemetry asks the nodes of the installation what they and their virtual machines use.
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/events/vm"
+	"horcrux/pkg/problem"
+	"horcrux/pkg/usage"
+)
+
+// askTime bounds one question: enough for a node to ask its hypervisor twice.
+const askTime = 8 * time.Second
+
+// Bus carries questions to nodes.
+type Bus interface {
+	Call(ctx context.Context, domain string, node uuid.UUID, method string, request, result any) error
+}
+
+// Node is one that may be asked.
+type Node struct {
+	ID   uuid.UUID
+	Name string
+}
+
+// Reader asks. Its failures are problems: of the node, or that it does not answer.
+type Reader struct {
+	Bus   Bus
+	Nodes func() []Node // those with a compute service, also one that fell silent
+	Log   *slog.Logger
+}
+
+// VM is the usage.VM of a machine as JSON.
+func (r Reader) VM(ctx context.Context, node, id uuid.UUID) (json.RawMessage, error) {
+	return r.ask(ctx, node, usage.VMMethod, usage.Question{VM: id})
+}
+
+// VMHistory is the usage.History of a machine as JSON.
+func (r Reader) VMHistory(ctx context.Context, node, id uuid.UUID) (json.RawMessage, error) {
+	return r.ask(ctx, node, usage.VMHistoryMethod, usage.Question{VM: id})
+}
+
+// NodeHistory is the usage.History of a node as JSON.
+func (r Reader) NodeHistory(ctx context.Context, node uuid.UUID) (json.RawMessage, error) {
+	return r.ask(ctx, node, usage.NodeHistoryMethod, usage.Question{})
+}
+
+// ask asks a node. What is no problem of its own means that it does not answer.
+func (r Reader) ask(ctx context.Context, node uuid.UUID, method string, q usage.Question) (answer json.RawMessage, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	err = r.Bus.Call(ctx, vm.Resource.Domain, node, method, q, &answer)
+	if p := problem.From(err); err == nil || p != nil && p.Code != problem.Unavailable {
+		return answer, err
+	}
+	r.Log.Debug("a node does not answer", "node", node, "method", method, "err", err)
+	return nil, problem.New(problem.HypervisorUnavailable, "node %s does not answer", node)
+}
+
+// All asks every node at once. Those that do not answer are missing.
+func (r Reader) All(ctx context.Context) (usage.All, error) {
+	nodes := r.Nodes()
+	type part struct {
+		node usage.Node
+		vms  []json.RawMessage
+		err  error
+	}
+	parts := make([]part, len(nodes))
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() {
+			p := &parts[i]
+			p.node, p.vms, p.err = r.node(ctx, n)
+		})
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return usage.All{}, err // whoever is missing may not be
+	}
+	all := usage.All{Nodes: []usage.Node{}, VMs: []json.RawMessage{}, Missing: []usage.Missing{}}
+	for i, p := range parts {
+		if p.err != nil {
+			r.Log.Debug("usage of a node is missing", "node", nodes[i].ID, "err", p.err)
+			all.Missing = append(all.Missing, usage.Missing{ID: nodes[i].ID, Name: nodes[i].Name})
+			continue
+		}
+		all.Nodes = append(all.Nodes, p.node)
+		all.VMs = append(all.VMs, p.vms...)
+	}
+	return all, nil
+}
+
+// node asks one node for all it knows, page by page.
+func (r Reader) node(ctx context.Context, n Node) (node usage.Node, vms []json.RawMessage, err error) {
+	var q usage.Question
+	for {
+		answer, err := r.ask(ctx, n.ID, usage.NodeMethod, q)
+		if err != nil {
+			return node, nil, err
+		}
+		var p usage.Page
+		if err := json.Unmarshal(answer, &p); err != nil {
+			return node, nil, fmt.Errorf("the answer of node %s: %w", n.ID, err)
+		}
+		p.Node.Name = n.Name
+		vms = append(vms, p.VMs...)
+		if p.Next == nil || *p.Next == q.After {
+			return p.Node, vms, nil
+		}
+		q.After = *p.Next
+	}
+}
+
+// Unknown is the usage of a machine that no hypervisor knows, as one that is being made.
+func Unknown(v vm.View, at time.Time) usage.VM {
+	return usage.VM{ID: v.ID, Name: v.Name, Node: v.Node, State: v.State, At: at, Disks: []usage.Disk{}, NICs: []usage.NIC{}}
+}

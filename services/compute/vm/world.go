@@ -1,0 +1,256 @@
+package vm
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/events"
+	"horcrux/pkg/events/vm"
+	"horcrux/pkg/problem"
+)
+
+// Observations of the world, which nobody asked for.
+type (
+	// Observed: a domain was found in a state. Gone says that there is none.
+	Observed struct {
+		Node  uuid.UUID // where it was looked for
+		State vm.State
+		Gone  bool
+		Cause string
+		// Repair is the intent that a repair begins, where the policy wants one, At the present.
+		Repair events.Intent
+		At     time.Time
+	}
+	// Inspected: a domain was found with a configuration. Running is nil where nothing runs.
+	Inspected struct {
+		Node    uuid.UUID
+		Running *Configuration
+		Next    Configuration
+		Cause   string
+		Repair  events.Intent
+		At      time.Time
+	}
+)
+
+// Configuration is what a hypervisor has of a machine, as far as it is compared.
+type Configuration struct {
+	CPUs, MaxCPUs int
+	MemoryMB      int64
+	Description   string
+	Autostart     bool
+	NICs          []vm.NIC
+	Disks         []vm.Disk
+	Sources       []vm.Source // of the disks
+}
+
+const (
+	repairsAtMost = 3                // one after the other
+	repairWindow  = 10 * time.Minute // after which they are counted anew
+)
+
+// settled says whether the machine is ours to look at now: while something is under way, its effect looks for itself.
+func (m Machine) settled(node uuid.UUID) bool {
+	return m.Exists && !m.Ended && m.Node == node && m.Defined && m.Intent == nil && m.Process == uuid.Nil
+}
+
+// observed records a change of state.
+func (m Machine) observed(c Observed) []any {
+	if !m.settled(c.Node) {
+		return nil
+	}
+	if c.Gone {
+		return m.repair([]any{vm.Lost{Cause: c.Cause}}, c.Cause, c.Repair, c.At)
+	}
+	if c.State == m.State {
+		if c.Cause != "undefined" {
+			return nil
+		}
+		return m.repair([]any{vm.Drifted{Cause: c.Cause, Change: vm.Change{Pending: m.Pending}}}, c.Cause, c.Repair, c.At) // it runs on, and is gone once it stops
+	}
+	var evs []any
+	switch c.State {
+	case vm.StateRunning, vm.StateStopped, vm.StatePaused:
+		evs = []any{m.seen(c.State, c.Cause)}
+	default:
+		return nil
+	}
+	if c.State == m.Wanted || ofTheGuest(c.State, c.Cause) {
+		return evs
+	}
+	return m.repair(evs, c.Cause, c.Repair, c.At)
+}
+
+// ofTheGuest says whether a state is the guest's own doing, which is nothing to repair.
+func ofTheGuest(s vm.State, cause string) bool { return s == vm.StateStopped && cause == "shutdown" }
+
+// repair adds the intent to bring back what others changed, if the policy says so.
+func (m Machine) repair(evs []any, cause string, i events.Intent, at time.Time) []any {
+	if m.Spec.OnDrift != "repair" || m.GaveUp {
+		return evs
+	}
+	if m.Repairs >= repairsAtMost && at.Sub(m.RepairedAt) < repairWindow {
+		return append(evs, vm.RepairGivenUp{Problem: problem.New(problem.EffectFailed,
+			"it was brought back %d times within %s; the next command begins anew", m.Repairs, repairWindow)})
+	}
+	return append(evs, vm.RepairRequested{Intent: i, Cause: cause, State: m.Wanted, At: at})
+}
+
+// inspected records a change of configuration.
+func (m Machine) inspected(c Inspected) ([]any, error) {
+	if !m.settled(c.Node) {
+		return nil, nil
+	}
+	change, err := m.drift(c)
+	if err != nil || change == nil {
+		return nil, err
+	}
+	if m.Spec.OnDrift == "repair" && !m.GaveUp {
+		return m.repair(nil, c.Cause, c.Repair, c.At), nil
+	}
+	return []any{vm.Drifted{Cause: c.Cause, Change: *change}}, nil
+}
+
+// drift is how the hypervisor's configuration differs from ours; nil if it does not.
+func (m Machine) drift(c Inspected) (*vm.Change, error) {
+	wanted, err := m.wanted()
+	if err != nil {
+		return nil, err
+	}
+	next, sources := c.Next.over(wanted, m.Sources)
+	next.MemoryMB = c.Next.MemoryMB
+	live := next
+	if c.Running != nil && m.active() {
+		live, sources = c.Running.over(m.Spec, m.Sources) // memory is the balloon's
+		live.Description, live.Autostart = next.Description, next.Autostart
+	}
+	change := &vm.Change{}
+	if change.Changed, err = vm.Diff(m.Spec, live); err != nil {
+		return nil, err
+	}
+	if change.Pending, err = vm.Diff(live, next); err != nil {
+		return nil, err
+	}
+	same, err := vm.Overlay(live, change.Pending)
+	if err != nil {
+		return nil, err
+	}
+	if left, err := vm.Diff(wanted, same); err != nil || left == nil && len(change.Changed) == 0 {
+		return nil, err
+	}
+	if !slices.Equal(sources, m.Sources) {
+		change.Sources = &sources
+	}
+	return change, nil
+}
+
+// over is a configuration of ours with what was found in place of what we thought. Devices are known by their address or
+// by where their bytes lie.
+func (c Configuration) over(s vm.Spec, sources []vm.Source) (vm.Spec, []vm.Source) {
+	s.CPUs, s.MaxCPUs, s.Description, s.Autostart = c.CPUs, c.MaxCPUs, c.Description, c.Autostart
+	nics := []vm.NIC{}
+	for _, n := range s.Networks {
+		if n.MAC == nil {
+			nics = append(nics, n) // of a machine from before addresses were recorded
+			continue
+		}
+		if i := slices.IndexFunc(c.NICs, func(o vm.NIC) bool { return *o.MAC == *n.MAC }); i >= 0 {
+			n.Link, n.Network = c.NICs[i].Link, c.NICs[i].Network
+			nics = append(nics, n)
+		}
+	}
+	derived := slices.ContainsFunc(s.Networks, func(n vm.NIC) bool { return n.MAC == nil })
+	for _, o := range c.NICs {
+		if !derived && !slices.ContainsFunc(s.Networks, func(n vm.NIC) bool { return *n.MAC == *o.MAC }) {
+			o.Name = free("nic", func(name string) bool {
+				return slices.ContainsFunc(nics, func(n vm.NIC) bool { return n.Name == name }) || nicAt(s, name) >= 0
+			})
+			nics = append(nics, o)
+		}
+	}
+	s.Networks = nics
+	disks, found := []vm.Disk{}, []vm.Source{}
+	for i, d := range s.Disks {
+		if slices.ContainsFunc(c.Sources, func(o vm.Source) bool { return o.Path == sources[i].Path }) {
+			disks, found = append(disks, d), append(found, sources[i])
+		}
+	}
+	for i, o := range c.Sources {
+		if !slices.ContainsFunc(sources, func(known vm.Source) bool { return known.Path == o.Path }) {
+			disks, found = append(disks, c.Disks[i]), append(found, o)
+		}
+	}
+	s.Disks = disks
+	return s, found
+}
+
+// repaired records that all is as it was, or what is not.
+func (m Machine) repaired(c Settled) ([]any, error) {
+	done := vm.Repaired{State: c.State, Change: vm.Change{Pending: m.Pending}}
+	if c.Left == nil {
+		return []any{done}, nil
+	}
+	left, err := m.drift(*c.Left)
+	if left != nil {
+		done.Change = *left
+	}
+	return []any{done}, err
+}
+
+// Import adopts a domain that others made. It is looked at before.
+type Import struct {
+	events.Intent
+	Spec    vm.Spec
+	Node    uuid.UUID
+	Sources []vm.Source
+}
+
+// Adopted is the fact that the domain bears our mark.
+type Adopted struct {
+	NativeID    string
+	Accelerator string
+	State       vm.State
+}
+
+func (m Machine) adopt(c Import) ([]any, error) {
+	if m.Exists {
+		return nil, problem.New(problem.InvalidState, "a virtual machine of this id exists already, or has existed")
+	}
+	return []any{vm.ImportRequested{Intent: c.Intent, Spec: c.Spec, Node: c.Node, Sources: c.Sources}}, nil
+}
+
+// untouchable are the fields of an update that an adopted machine does not take: what others made is not made anew.
+func untouchable(u vm.UpdateData) (fields []problem.Field) {
+	for _, f := range []struct {
+		name  string
+		given bool
+	}{
+		{"cpu_model", u.CPUModel != nil},
+		{"machine", u.Machine != nil},
+		{"firmware", u.Firmware != nil},
+		{"secure_boot", u.SecureBoot != nil},
+		{"tpm", u.TPM != nil},
+		{"boot", u.Boot != nil},
+		{"serial", u.Serial != nil},
+		{"vnc", u.VNC != nil},
+		{"agent", u.Agent != nil},
+		{"rng", u.RNG != nil},
+	} {
+		if f.given {
+			fields = append(fields, problem.Field{Field: f.name, Detail: "cannot change here: the machine was adopted; use the tools that made it"})
+		}
+	}
+	for i, d := range u.Disks {
+		if d != (vm.DiskUpdate{Name: d.Name, Limits: d.Limits}) {
+			fields = append(fields, problem.Field{Field: fmt.Sprintf("disks[%d]", i), Detail: "of an adopted machine only limits can change here"})
+		}
+	}
+	for i, n := range u.Networks {
+		if n != (vm.NICUpdate{Name: n.Name, Link: n.Link}) {
+			fields = append(fields, problem.Field{Field: fmt.Sprintf("networks[%d]", i), Detail: "of an adopted machine only the link can change here"})
+		}
+	}
+	return fields
+}

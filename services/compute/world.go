@@ -1,0 +1,263 @@
+package compute
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/engine"
+	"horcrux/pkg/events"
+	wire "horcrux/pkg/events/vm"
+	"horcrux/pkg/problem"
+	"horcrux/services/compute/hypervisor"
+	"horcrux/services/compute/vm"
+)
+
+// repairTime is how long a repair may keep trying.
+const repairTime = 10 * time.Minute
+
+// repairIntent is the intent of a repair that may be wanted.
+func (s *Service) repairIntent() events.Intent {
+	return events.Intent{Type: "vm.repair", Command: events.NewID(), Deadline: s.Clock().Add(repairTime)}
+}
+
+// inspection is a domain's configuration as the decider compares it.
+func (s *Service) inspection(d hypervisor.Description, cause string) vm.Inspected {
+	out := vm.Inspected{Node: s.Node, Next: configuration(d.Next), Cause: cause, Repair: s.repairIntent(), At: s.Clock()}
+	if d.Running != nil {
+		running := configuration(*d.Running)
+		out.Running = &running
+	}
+	return out
+}
+
+func configuration(s hypervisor.Spec) vm.Configuration {
+	c := vm.Configuration{
+		CPUs: s.CPUs, MaxCPUs: s.MaxCPUs, MemoryMB: s.MemoryMB, Description: s.Description, Autostart: s.Autostart,
+		NICs: []wire.NIC{}, Disks: []wire.Disk{}, Sources: []wire.Source{},
+	}
+	for _, n := range s.NICs {
+		nic := wire.NIC{Network: n.Network, Model: n.Model, MAC: &n.MAC, Link: wire.LinkUp, MTU: some(n.MTU), BootOrder: some(n.BootOrder)}
+		if n.LinkDown {
+			nic.Link = wire.LinkDown
+		}
+		c.NICs = append(c.NICs, nic)
+	}
+	for _, d := range s.Disks {
+		c.Disks = append(c.Disks, wire.Disk{
+			Name: d.Target, SizeGB: d.SizeBytes >> 30, Format: d.Format, Bus: d.Bus, BootOrder: some(d.BootOrder), Cache: d.Cache, Discard: d.Discard,
+			Limits: wire.IOLimits{ReadIOPS: d.Limits.ReadIOPS, WriteIOPS: d.Limits.WriteIOPS, ReadMB: d.Limits.ReadBytes >> 20, WriteMB: d.Limits.WriteBytes >> 20},
+		})
+		c.Sources = append(c.Sources, wire.Source{Type: d.Type, Path: d.Path, Format: d.Format})
+	}
+	return c
+}
+
+// some is nil for 0, which stands for none.
+func some(n int) *int {
+	if n == 0 {
+		return nil
+	}
+	return &n
+}
+
+// repair brings back what others changed: the domain, its configuration, its state. It looks first: a repair may have
+// been made by an earlier life of ours.
+func (s *Service) repair(ctx context.Context, id uuid.UUID, m vm.Machine) (any, error) {
+	wanted, err := wire.Overlay(m.Spec, m.Pending)
+	if err != nil {
+		return nil, err
+	}
+	next, err := s.spec(ctx, id, wanted, m.Sources)
+	if err != nil {
+		return nil, err
+	}
+	d, err := s.Driver.Domain(ctx, id)
+	if errors.Is(err, hypervisor.ErrNotFound) {
+		d, err = s.Driver.Define(ctx, next)
+	}
+	if err != nil {
+		return nil, driverError(err)
+	}
+	if err := s.Driver.Configure(ctx, next); err != nil {
+		return nil, driverError(err)
+	}
+	if d.Autostart != m.Spec.Autostart {
+		if err := s.Driver.SetAutostart(ctx, id, m.Spec.Autostart); err != nil {
+			return nil, driverError(err)
+		}
+	}
+	live, err := s.spec(ctx, id, m.Spec, m.Sources)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.power(ctx, id, observed(d.State), m.Wanted, live); err != nil {
+		return nil, driverError(err)
+	}
+	left, err := s.Driver.Describe(ctx, id, 0)
+	if err != nil {
+		return nil, driverError(err)
+	}
+	inspected := s.inspection(left, "repaired")
+	return vm.Settled{State: observed(left.State), Left: &inspected}, nil
+}
+
+// power leads a domain from one state to another, and gives what goes on running what it is to have.
+func (s *Service) power(ctx context.Context, id uuid.UUID, from, to wire.State, live hypervisor.Spec) error {
+	if to == wire.StateStopped {
+		return s.Driver.Destroy(ctx, id)
+	}
+	if from == wire.StateStopped {
+		if err := s.Driver.Start(ctx, id); err != nil {
+			return err
+		}
+	} else if err := s.Driver.Adjust(ctx, live); err != nil {
+		return err
+	}
+	if to == wire.StatePaused {
+		return s.Driver.Pause(ctx, id)
+	}
+	return s.Driver.Resume(ctx, id)
+}
+
+var guestName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// prepareImport looks at the domain that is to be adopted.
+func (s *Service) prepareImport(ctx context.Context, cmd events.Command, decoded any) (any, error) {
+	c := decoded.(vm.Import)
+	if _, err := s.info(ctx); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, infoTime)
+	defer cancel()
+	d, err := s.Driver.Describe(ctx, cmd.Target, 0)
+	switch {
+	case errors.Is(err, hypervisor.ErrNotFound):
+		return nil, problem.Invalid(problem.Field{Field: "native_id", Detail: "the hypervisor has no such guest"})
+	case err != nil:
+		s.Log.Warn("look at a guest that is to be adopted", "vm", cmd.Target, "err", err)
+		return nil, unavailable()
+	case d.Managed:
+		return nil, problem.New(problem.InvalidState, "the guest is managed already")
+	case !guestName.MatchString(d.Name):
+		return nil, problem.Invalid(problem.Field{Field: "native_id", Detail: fmt.Sprintf(
+			"the guest's name %q is none that a machine can have (a-z, 0-9 and -); rename it first, with virsh domrename", d.Name)})
+	}
+	c.Node = s.Node
+	c.Spec, c.Sources = adoptable(d)
+	return c, nil
+}
+
+// adoptable is the configuration of a guest that others made.
+func adoptable(d hypervisor.Description) (wire.Spec, []wire.Source) {
+	n := d.Next
+	c := configuration(n)
+	for i := range c.NICs {
+		c.NICs[i].Name = fmt.Sprintf("nic%d", i)
+	}
+	spec := wire.Spec{
+		Name: d.Name, Backend: "qemu", Description: n.Description, Tags: []string{}, CPUs: n.CPUs, MaxCPUs: n.MaxCPUs, MemoryMB: n.MemoryMB,
+		CPUModel: n.CPUModel, Machine: n.Machine, Firmware: n.Firmware, SecureBoot: n.SecureBoot, TPM: n.TPM, Disks: c.Disks, Networks: c.NICs,
+		Boot:   wire.Boot{Kernel: path(n.Kernel), Initrd: path(n.Initrd), Cmdline: path(n.Cmdline), ISO: path(n.ISO)},
+		Serial: n.Serial, VNC: wire.VNC{Enabled: n.VNC}, Agent: n.Agent, RNG: n.RNG, Autostart: d.Autostart, OnDrift: "record", Adopted: true,
+	}
+	return spec, c.Sources
+}
+
+func path(p string) *string {
+	if p == "" {
+		return nil
+	}
+	return &p
+}
+
+// adopt marks the guest, and leaves it alone otherwise.
+func (s *Service) adopt(ctx context.Context, id uuid.UUID) (any, error) {
+	if err := s.Driver.Adopt(ctx, id); err != nil {
+		return nil, driverError(err)
+	}
+	d, err := s.Driver.Domain(ctx, id)
+	if err != nil {
+		return nil, driverError(err)
+	}
+	return vm.Adopted{NativeID: d.NativeID, Accelerator: string(s.Accelerator), State: observed(d.State)}, nil
+}
+
+// inspector looks at the configurations of machines, one after the other: of those that run again and again, since no
+// event tells of a change to what runs, of the others when something says that they may have changed.
+type inspector struct {
+	*watcher
+	due     []uuid.UUID // to be looked at soon, each once
+	running []uuid.UUID // in turn
+	seen    map[uuid.UUID]uint64
+}
+
+const (
+	inspectRound = 1500 * time.Millisecond // each machine that runs is looked at once in it,
+	inspectLeast = 10 * time.Millisecond   // unless there are more than can be in that time at this pace
+)
+
+// pause is how long to wait before the next look.
+func (i *inspector) pause() time.Duration {
+	if len(i.due) > 0 {
+		return inspectLeast
+	}
+	return max(inspectLeast, inspectRound/time.Duration(max(1, len(i.running))))
+}
+
+// soon puts a machine at the end of those that are to be looked at.
+func (i *inspector) soon(id uuid.UUID) {
+	if !slices.Contains(i.due, id) {
+		i.due = append(i.due, id)
+	}
+}
+
+// state takes note of whether a machine runs.
+func (i *inspector) state(id uuid.UUID, s wire.State) {
+	at := slices.Index(i.running, id)
+	runs := s == wire.StateRunning || s == wire.StatePaused
+	switch {
+	case runs && at < 0:
+		i.running = append(i.running, id)
+	case !runs && at >= 0:
+		i.running = slices.Delete(i.running, at, at+1)
+	}
+	if s == gone {
+		delete(i.seen, id)
+	}
+}
+
+// next looks at one machine.
+func (i *inspector) next(ctx context.Context) {
+	var id uuid.UUID
+	switch {
+	case len(i.due) > 0:
+		id, i.due = i.due[0], i.due[1:]
+	case len(i.running) > 0:
+		id = i.running[0]
+		i.running = append(i.running[1:], id)
+	default:
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, infoTime)
+	defer cancel()
+	d, err := i.Driver.Describe(ctx, id, i.seen[id])
+	if err != nil || !d.Managed || d.Version == i.seen[id] {
+		return // what is wrong with the hypervisor the watch finds out
+	}
+	m, err := engine.Observe(ctx, i.engine, i.machines, id, "reconfigured", i.inspection(d, "reconfigured"))
+	if err != nil {
+		i.Log.Error("record a configuration; it is looked at again", "vm", id, "err", err)
+		return
+	}
+	if m.Intent == nil && m.Process == uuid.Nil {
+		i.seen[id] = d.Version
+		return
+	}
+	delete(i.seen, id) // its effect looks for itself; then we do
+}
