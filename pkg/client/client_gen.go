@@ -300,6 +300,33 @@ type ClientInterface interface {
 	// Corresponds with POST /api/vms (the `CreateVM` operationId).
 	CreateVM(ctx context.Context, params *CreateVMParams, body CreateVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ImportVMWithBody Adopt a guest that already exists
+	//
+	// The guest is marked as ours and left alone otherwise, also while it runs. Its disks stay where they are; deleting the
+	// machine leaves their files. Of its configuration only what its makers' tools are not needed for can change here.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/vms/import (the `ImportVM` operationId).
+	ImportVMWithBody(ctx context.Context, params *ImportVMParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ImportVM Adopt a guest that already exists
+	//
+	// The guest is marked as ours and left alone otherwise, also while it runs. Its disks stay where they are; deleting the
+	// machine leaves their files. Of its configuration only what its makers' tools are not needed for can change here.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/vms/import (the `ImportVM` operationId).
+	ImportVM(ctx context.Context, params *ImportVMParams, body ImportVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListUnmanagedVMs List guests that others made
+	//
+	// Asked of the nodes; one that does not answer is named in `missing`.
+	//
+	// Corresponds with GET /api/vms/unmanaged (the `ListUnmanagedVMs` operationId).
+	ListUnmanagedVMs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// DeleteVM Delete a virtual machine and its disks
 	//
 	// Corresponds with DELETE /api/vms/{id} (the `DeleteVM` operationId).
@@ -1129,6 +1156,63 @@ func (c *API) CreateVMWithBody(ctx context.Context, params *CreateVMParams, cont
 // Corresponds with POST /api/vms (the `CreateVM` operationId).
 func (c *API) CreateVM(ctx context.Context, params *CreateVMParams, body CreateVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewCreateVMRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ImportVMWithBody Adopt a guest that already exists
+//
+// The guest is marked as ours and left alone otherwise, also while it runs. Its disks stay where they are; deleting the
+// machine leaves their files. Of its configuration only what its makers' tools are not needed for can change here.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/vms/import (the `ImportVM` operationId).
+func (c *API) ImportVMWithBody(ctx context.Context, params *ImportVMParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportVMRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ImportVM Adopt a guest that already exists
+//
+// The guest is marked as ours and left alone otherwise, also while it runs. Its disks stay where they are; deleting the
+// machine leaves their files. Of its configuration only what its makers' tools are not needed for can change here.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/vms/import (the `ImportVM` operationId).
+func (c *API) ImportVM(ctx context.Context, params *ImportVMParams, body ImportVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewImportVMRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListUnmanagedVMs List guests that others made
+//
+// Asked of the nodes; one that does not answer is named in `missing`.
+//
+// Corresponds with GET /api/vms/unmanaged (the `ListUnmanagedVMs` operationId).
+func (c *API) ListUnmanagedVMs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListUnmanagedVMsRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -4357,6 +4441,127 @@ func NewCreateVMRequestWithBody(server string, params *CreateVMParams, contentTy
 			req.Header.Set("Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewImportVMRequest calls the generic ImportVM builder with application/json body
+func NewImportVMRequest(server string, params *ImportVMParams, body ImportVMJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewImportVMRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewImportVMRequestWithBody constructs an http.Request for the ImportVM method, with any body, and a specified content type
+func NewImportVMRequestWithBody(server string, params *ImportVMParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/import")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListUnmanagedVMsRequest constructs an http.Request for the ListUnmanagedVMs method
+func NewListUnmanagedVMsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/unmanaged")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil

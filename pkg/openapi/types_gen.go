@@ -492,6 +492,17 @@ type StatsSample = usage.Sample
 // Tag defines model for Tag.
 type Tag = string
 
+// UnmanagedVM defines model for UnmanagedVM.
+type UnmanagedVM = vm.Unmanaged
+
+// UnmanagedVMs defines model for UnmanagedVMs.
+type UnmanagedVMs struct {
+	Items []UnmanagedVM `json:"items"`
+
+	// Missing Nodes that did not answer
+	Missing []MissingNode `json:"missing"`
+}
+
 // VM defines model for VM.
 type VM = vm.View
 
@@ -617,6 +628,14 @@ type VMDiskUpdate struct {
 
 	// Name Which disk
 	Name string `json:"name"`
+}
+
+// VMImport defines model for VMImport.
+type VMImport struct {
+	Backend *Backend `json:"backend,omitempty"`
+
+	// NativeID What the hypervisor's own tools call it
+	NativeID string `json:"native_id"`
 }
 
 // VMList defines model for VMList.
@@ -1193,6 +1212,18 @@ type CreateVMParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ImportVMParams defines parameters for ImportVM.
+type ImportVMParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+}
+
 // DeleteVMParams defines parameters for DeleteVM.
 type DeleteVMParams struct {
 	// Force Also when it runs or another operation is in flight
@@ -1549,6 +1580,9 @@ type CreateVolumeJSONRequestBody = VolumeCreate
 
 // CreateVMJSONRequestBody defines body for CreateVM for application/json ContentType.
 type CreateVMJSONRequestBody = VMCreate
+
+// ImportVMJSONRequestBody defines body for ImportVM for application/json ContentType.
+type ImportVMJSONRequestBody = VMImport
 
 // UpdateVMJSONRequestBody defines body for UpdateVM for application/json ContentType.
 type UpdateVMJSONRequestBody = VMUpdate

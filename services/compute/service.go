@@ -108,6 +108,11 @@ func (s *Service) Run(ctx context.Context) error {
 	wg.Go(func() { s.watch(ctx) })
 	defer wg.Wait()
 	defer cancel()
+	wg.Go(func() {
+		if err := s.serveUnmanaged(ctx); err != nil {
+			s.Log.Error("nobody is told which guests others made", "err", err)
+		}
+	})
 	if s.sampler != nil {
 		wg.Go(func() { s.sampler.Run(ctx) })
 		wg.Go(func() {

@@ -191,6 +191,10 @@ func (s *service) happen(object eventstore.StreamAppend, h eventstore.History, c
 		if d.Start {
 			record(vm.Codec, vm.Started{})
 		}
+	case "vm.import":
+		object.Claim = []eventstore.Name{{Scope: vm.NameScope, Value: "old"}}
+		record(vm.Codec, vm.ImportRequested{Spec: vm.Spec{Name: "old", Backend: "qemu", Tags: []string{}, Disks: []vm.Disk{}, Networks: []vm.NIC{}, Adopted: true}, Node: s.node},
+			vm.Imported{NativeID: "old", Accelerator: "kvm", State: vm.StateRunning})
 	case "vm.start":
 		if last == "vm.started" {
 			return object, problem.New(problem.InvalidState, "it runs already")

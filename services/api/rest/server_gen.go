@@ -113,6 +113,12 @@ type ServerInterface interface {
 	// CreateVM Create a virtual machine
 	// (POST /api/vms)
 	CreateVM(ctx echo.Context, params CreateVMParams) error
+	// ImportVM Adopt a guest that already exists
+	// (POST /api/vms/import)
+	ImportVM(ctx echo.Context, params ImportVMParams) error
+	// ListUnmanagedVMs List guests that others made
+	// (GET /api/vms/unmanaged)
+	ListUnmanagedVMs(ctx echo.Context) error
 	// DeleteVM Delete a virtual machine and its disks
 	// (DELETE /api/vms/{id})
 	DeleteVM(ctx echo.Context, id ID, params DeleteVMParams) error
@@ -1451,6 +1457,57 @@ func (w *ServerInterfaceWrapper) CreateVM(ctx echo.Context) error {
 
 	// Invoke the callback with all the unmarshaled arguments
 	err = w.Handler.CreateVM(ctx, params)
+	return err
+}
+
+// ImportVM converts echo context to params.
+func (w *ServerInterfaceWrapper) ImportVM(ctx echo.Context) error {
+	var err error
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ImportVMParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ImportVM(ctx, params)
+	return err
+}
+
+// ListUnmanagedVMs converts echo context to params.
+func (w *ServerInterfaceWrapper) ListUnmanagedVMs(ctx echo.Context) error {
+	var err error
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListUnmanagedVMs(ctx)
 	return err
 }
 
@@ -2992,6 +3049,8 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 
 	router.GET(options.BaseURL+"/api/vms", wrapper.ListVMs, options.OperationMiddlewares["listVMs"]...)
 	router.POST(options.BaseURL+"/api/vms", wrapper.CreateVM, options.OperationMiddlewares["createVM"]...)
+	router.POST(options.BaseURL+"/api/vms/import", wrapper.ImportVM, options.OperationMiddlewares["importVM"]...)
+	router.GET(options.BaseURL+"/api/vms/unmanaged", wrapper.ListUnmanagedVMs, options.OperationMiddlewares["listUnmanagedVMs"]...)
 	router.DELETE(options.BaseURL+"/api/vms/:id", wrapper.DeleteVM, options.OperationMiddlewares["deleteVM"]...)
 	router.GET(options.BaseURL+"/api/vms/:id", wrapper.GetVM, options.OperationMiddlewares["getVM"]...)
 	router.PATCH(options.BaseURL+"/api/vms/:id", wrapper.UpdateVM, options.OperationMiddlewares["updateVM"]...)
@@ -4625,6 +4684,106 @@ type CreateVMdefaultApplicationProblemPlusJSONResponse struct {
 }
 
 func (response CreateVMdefaultApplicationProblemPlusJSONResponse) VisitCreateVMResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportVMRequestObject struct {
+	Params ImportVMParams
+	Body   *ImportVMJSONRequestBody
+}
+
+type ImportVMResponseObject interface {
+	VisitImportVMResponse(w http.ResponseWriter) error
+}
+
+type ImportVM200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response ImportVM200JSONResponse) VisitImportVMResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportVM202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response ImportVM202JSONResponse) VisitImportVMResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ImportVMdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ImportVMdefaultApplicationProblemPlusJSONResponse) VisitImportVMResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUnmanagedVMsRequestObject struct {
+}
+
+type ListUnmanagedVMsResponseObject interface {
+	VisitListUnmanagedVMsResponse(w http.ResponseWriter) error
+}
+
+type ListUnmanagedVMs200JSONResponse UnmanagedVMs
+
+func (response ListUnmanagedVMs200JSONResponse) VisitListUnmanagedVMsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListUnmanagedVMsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListUnmanagedVMsdefaultApplicationProblemPlusJSONResponse) VisitListUnmanagedVMsResponse(w http.ResponseWriter) error {
 
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
@@ -6330,6 +6489,12 @@ type StrictServerInterface interface {
 	// CreateVM Create a virtual machine
 	// (POST /api/vms)
 	CreateVM(ctx context.Context, request CreateVMRequestObject) (CreateVMResponseObject, error)
+	// ImportVM Adopt a guest that already exists
+	// (POST /api/vms/import)
+	ImportVM(ctx context.Context, request ImportVMRequestObject) (ImportVMResponseObject, error)
+	// ListUnmanagedVMs List guests that others made
+	// (GET /api/vms/unmanaged)
+	ListUnmanagedVMs(ctx context.Context, request ListUnmanagedVMsRequestObject) (ListUnmanagedVMsResponseObject, error)
 	// DeleteVM Delete a virtual machine and its disks
 	// (DELETE /api/vms/{id})
 	DeleteVM(ctx context.Context, request DeleteVMRequestObject) (DeleteVMResponseObject, error)
@@ -7277,6 +7442,77 @@ func (sh *strictHandler) CreateVM(ctx echo.Context, params CreateVMParams) error
 		return err
 	} else if validResponse, ok := response.(CreateVMResponseObject); ok {
 		return validResponse.VisitCreateVMResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ImportVM operation middleware
+func (sh *strictHandler) ImportVM(ctx echo.Context, params ImportVMParams) error {
+	var request ImportVMRequestObject
+
+	request.Params = params
+
+	var body ImportVMJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ImportVM(ctx.Request().Context(), request.(ImportVMRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ImportVM")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ImportVMResponseObject); ok {
+		return validResponse.VisitImportVMResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListUnmanagedVMs operation middleware
+func (sh *strictHandler) ListUnmanagedVMs(ctx echo.Context) error {
+	var request ListUnmanagedVMsRequestObject
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListUnmanagedVMs(ctx.Request().Context(), request.(ListUnmanagedVMsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListUnmanagedVMs")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListUnmanagedVMsResponseObject); ok {
+		return validResponse.VisitListUnmanagedVMsResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

@@ -14,12 +14,13 @@ import (
 	"horcrux/services/api/telemetry"
 )
 
-// Usage is what nodes tell of what they and their machines use, as JSON.
+// Usage is what nodes tell that is not recorded: what they and their machines use, as JSON, and which guests others made.
 type Usage interface {
 	VM(ctx context.Context, node, id uuid.UUID) (json.RawMessage, error)
 	VMHistory(ctx context.Context, node, id uuid.UUID) (json.RawMessage, error)
 	NodeHistory(ctx context.Context, node uuid.UUID) (json.RawMessage, error)
 	All(ctx context.Context) (usage.All, error)
+	Unmanaged(ctx context.Context) (telemetry.Unmanaged, error)
 }
 
 // GetVMStats implements StrictServerInterface, as the methods below do.

@@ -12,13 +12,17 @@ import (
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
 	"horcrux/pkg/usage"
+	"horcrux/services/api/telemetry"
 )
 
 // told is what nodes tell in a test.
 type told struct {
-	node, vm uuid.UUID // that were asked for
-	err      error
+	node, vm  uuid.UUID // that were asked for
+	err       error
+	unmanaged telemetry.Unmanaged
 }
+
+func (o *told) Unmanaged(context.Context) (telemetry.Unmanaged, error) { return o.unmanaged, o.err }
 
 func (o *told) VM(_ context.Context, node, id uuid.UUID) (json.RawMessage, error) {
 	o.node, o.vm = node, id
@@ -74,4 +78,21 @@ func TestStats(t *testing.T) {
 	o.err = problem.New(problem.HypervisorUnavailable, "node x does not answer")
 	w.get("/api/vms/a/stats").problem(problem.HypervisorUnavailable)
 	w.get("/api/vms/a/stats/history").problem(problem.HypervisorUnavailable)
+}
+
+func TestImport(t *testing.T) {
+	found := vm.Unmanaged{ID: uuid.New(), Name: "old", NativeID: "old", Backend: "qemu", State: vm.StateRunning}
+	o := &told{unmanaged: telemetry.Unmanaged{Items: []vm.Unmanaged{found}, Missing: []usage.Missing{}}}
+	w := newWorld(t, func(opts *Options) { opts.Usage = o })
+	o.unmanaged.Items[0].Node = w.service.node
+	if all := into[openapi.UnmanagedVMs](w.get("/api/vms/unmanaged").is(200)); len(all.Items) != 1 || all.Items[0].Name != "old" {
+		t.Errorf("unmanaged are %+v", all)
+	}
+	if op := w.post("/api/vms/import?wait=5", `{"native_id":"old"}`).is(200).operation(); op.ResourceID != found.ID || op.Type != "vm.import" {
+		t.Errorf("imported by %+v", op)
+	}
+	w.post("/api/vms/import", `{"native_id":"nobody"}`).problem(problem.InvalidValue)
+	w.post("/api/vms/import", `{"native_id":"old","backend":"incus"}`).problem(problem.FeatureNotBuilt)
+	o.unmanaged.Missing = []usage.Missing{{Name: "silent"}}
+	w.post("/api/vms/import", `{"native_id":"nobody"}`).problem(problem.HypervisorUnavailable)
 }

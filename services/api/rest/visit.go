@@ -33,6 +33,7 @@ func (a answer) VisitGetVMSerialLogResponse(w http.ResponseWriter) error       {
 func (a answer) VisitGetVMStatsResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitGetVersionResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitGetVolumeResponse(w http.ResponseWriter) error            { return a.write(w) }
+func (a answer) VisitImportVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitListDeadLettersResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitListEventsResponse(w http.ResponseWriter) error           { return a.write(w) }
 func (a answer) VisitListFeaturesResponse(w http.ResponseWriter) error         { return a.write(w) }
@@ -44,6 +45,7 @@ func (a answer) VisitListOperationLogResponse(w http.ResponseWriter) error     {
 func (a answer) VisitListOperationsResponse(w http.ResponseWriter) error       { return a.write(w) }
 func (a answer) VisitListPoolHistoryResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitListPoolsResponse(w http.ResponseWriter) error            { return a.write(w) }
+func (a answer) VisitListUnmanagedVMsResponse(w http.ResponseWriter) error     { return a.write(w) }
 func (a answer) VisitListVMHistoryResponse(w http.ResponseWriter) error        { return a.write(w) }
 func (a answer) VisitListVMSnapshotsResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitListVMStatsHistoryResponse(w http.ResponseWriter) error   { return a.write(w) }

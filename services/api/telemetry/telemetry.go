@@ -1,4 +1,5 @@
-// Package telemetry asks the nodes of the installation what they and their virtual machines use.
+// Package telemetry asks the nodes of the installation for what is not recorded: what they and their virtual machines use,
+// and which guests others made.
 package telemetry
 
 import (
@@ -64,33 +65,45 @@ func (r Reader) ask(ctx context.Context, node uuid.UUID, method string, q usage.
 	return nil, problem.New(problem.HypervisorUnavailable, "node %s does not answer", node)
 }
 
-// All asks every node at once. Those that do not answer are missing.
-func (r Reader) All(ctx context.Context) (usage.All, error) {
+// gather asks every node at once. Those that do not answer are missing.
+func gather[T any](ctx context.Context, r Reader, ask func(context.Context, Node) (T, error)) (parts []T, missing []usage.Missing, err error) {
 	nodes := r.Nodes()
-	type part struct {
-		node usage.Node
-		vms  []json.RawMessage
-		err  error
-	}
-	parts := make([]part, len(nodes))
+	answers, errs := make([]T, len(nodes)), make([]error, len(nodes))
 	var wg sync.WaitGroup
 	for i, n := range nodes {
-		wg.Go(func() {
-			p := &parts[i]
-			p.node, p.vms, p.err = r.node(ctx, n)
-		})
+		wg.Go(func() { answers[i], errs[i] = ask(ctx, n) })
 	}
 	wg.Wait()
 	if err := ctx.Err(); err != nil {
-		return usage.All{}, err // whoever is missing may not be
+		return nil, nil, err // whoever is missing may not be
 	}
-	all := usage.All{Nodes: []usage.Node{}, VMs: []json.RawMessage{}, Missing: []usage.Missing{}}
-	for i, p := range parts {
-		if p.err != nil {
-			r.Log.Debug("usage of a node is missing", "node", nodes[i].ID, "err", p.err)
-			all.Missing = append(all.Missing, usage.Missing{ID: nodes[i].ID, Name: nodes[i].Name})
+	missing = []usage.Missing{}
+	for i, err := range errs {
+		if err != nil {
+			r.Log.Debug("the answer of a node is missing", "node", nodes[i].ID, "err", err)
+			missing = append(missing, usage.Missing{ID: nodes[i].ID, Name: nodes[i].Name})
 			continue
 		}
+		parts = append(parts, answers[i])
+	}
+	return parts, missing, nil
+}
+
+// All asks every node at once. Those that do not answer are missing.
+func (r Reader) All(ctx context.Context) (usage.All, error) {
+	type part struct {
+		node usage.Node
+		vms  []json.RawMessage
+	}
+	parts, missing, err := gather(ctx, r, func(ctx context.Context, n Node) (p part, err error) {
+		p.node, p.vms, err = r.node(ctx, n)
+		return p, err
+	})
+	if err != nil {
+		return usage.All{}, err
+	}
+	all := usage.All{Nodes: []usage.Node{}, VMs: []json.RawMessage{}, Missing: missing}
+	for _, p := range parts {
 		all.Nodes = append(all.Nodes, p.node)
 		all.VMs = append(all.VMs, p.vms...)
 	}

@@ -25,6 +25,8 @@ type source func(a *app, cmd *cobra.Command, args []string, begin string) []cobr
 // arguments are the sources of arguments by the name that Use gives them: of one command's, or of all that have the
 // name. nil is what nobody knows yet.
 var arguments = map[string]source{
+	"NATIVE_ID": live(unmanagedNames),
+	"NETWORK":   live(networkNames),
 	"NAME":      nil,
 	"SIZE":      nil,
 	"VM":        live(vmNames),
@@ -34,6 +36,7 @@ var arguments = map[string]source{
 	"SEQUENCE":  live(letterSequences),
 	"DISK":      live(diskNames),
 	"NIC":       live(nicNames),
+	"SNAPSHOT":  live(snapshotNames),
 
 	"horcrux vm disk attach DISK":   pairs(newDisk),
 	"horcrux vm nic attach NETWORK": pairs(newNIC),
@@ -46,13 +49,13 @@ var (
 		"cache": enum("DiskCache"), "discard": enum("DiskDiscard"),
 	}
 	newNIC = map[string]source{
-		"network": nil, "model": enum("NICModel"), "mac": nil, "mtu": nil, "link": enum("LinkState"), "boot_order": nil,
+		"network": live(networkNames), "model": enum("NICModel"), "mac": nil, "mtu": nil, "link": enum("LinkState"), "boot_order": nil,
 	}
 	oldDisk = map[string]source{
 		"name": live(diskNames), "bus": enum("DiskBus"), "boot_order": nil, "cache": enum("DiskCache"), "discard": enum("DiskDiscard"),
 	}
 	oldNIC = map[string]source{
-		"name": live(nicNames), "network": nil, "model": enum("NICModel"), "mac": nil, "mtu": nil, "link": enum("LinkState"), "boot_order": nil,
+		"name": live(nicNames), "network": live(networkNames), "model": enum("NICModel"), "mac": nil, "mtu": nil, "link": enum("LinkState"), "boot_order": nil,
 	}
 )
 

@@ -83,7 +83,7 @@ func tree(all []vm.Snapshot) (rows []vm.Snapshot, depth map[string]int) {
 
 func (a *app) vmSnapshotRestore() *cobra.Command {
 	var c *change
-	cmd := a.leaf("restore VM NAME", "Go back to a snapshot", func(ctx context.Context, s *session, args []string) error {
+	cmd := a.leaf("restore VM SNAPSHOT", "Go back to a snapshot", func(ctx context.Context, s *session, args []string) error {
 		params := &openapi.RestoreVMSnapshotParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()}
 		resp, err := s.RestoreVMSnapshot(ctx, args[0], args[1], params)
 		return s.finish(ctx, args[0], resp, err)
@@ -96,7 +96,7 @@ func (a *app) vmSnapshotRestore() *cobra.Command {
 
 func (a *app) vmSnapshotDelete() *cobra.Command {
 	var c *change
-	cmd := a.leaf("delete VM NAME", "Delete a snapshot; those after it stay", func(ctx context.Context, s *session, args []string) error {
+	cmd := a.leaf("delete VM SNAPSHOT", "Delete a snapshot; those after it stay", func(ctx context.Context, s *session, args []string) error {
 		params := &openapi.DeleteVMSnapshotParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()}
 		resp, err := s.DeleteVMSnapshot(ctx, args[0], args[1], params)
 		return s.finish(ctx, args[0], resp, err)

@@ -1,0 +1,195 @@
+package system_test
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"horcrux/pkg/events/vm"
+	"horcrux/pkg/openapi"
+	"horcrux/pkg/problem"
+	"horcrux/test/instance"
+)
+
+// TestWorldChanges changes domains with virsh and kill. What happened is shown with its cause, and brought back where the
+// policy of the machine says so.
+func TestWorldChanges(t *testing.T) {
+	i := qemuInstance(t)
+	i.Start()
+	spec := map[string]any{"start": true, "cpus": 1, "max_cpus": 2, "memory_mb": 64}
+	i.Must("POST", "/api/vms", small("record", spec))
+	spec["on_drift"] = "repair"
+	i.Must("POST", "/api/vms", small("repair", spec))
+
+	i.Run(t, "recorded", func(t *testing.T) {
+		virsh(t, i, "setvcpus", "record", "2", "--live")
+		shows(t, i, "record", func(v openapi.VM) bool { return v.CPUs == 2 && string(v.Pending["cpus"]) == "1" })
+		tells(t, i, "record", "vm.drifted", "reconfigured")
+		virsh(t, i, "setvcpus", "record", "2", "--config")
+		shows(t, i, "record", func(v openapi.VM) bool { return v.CPUs == 2 && len(v.Pending) == 0 })
+		virsh(t, i, "desc", "record", "by hand", "--config")
+		shows(t, i, "record", func(v openapi.VM) bool { return v.Description == "by hand" })
+		kill(t, i, "record")
+		shows(t, i, "record", func(v openapi.VM) bool { return v.State == vm.StateStopped })
+		tells(t, i, "record", "vm.stopped", "crashed")
+		i.Must("POST", "/api/vms/record/start", nil)
+		virsh(t, i, "undefine", "record")
+		tells(t, i, "record", "vm.drifted", "undefined")
+		virsh(t, i, "destroy", "record")
+		shows(t, i, "record", func(v openapi.VM) bool { return v.State == vm.StateError })
+	})
+	i.Run(t, "repaired", func(t *testing.T) {
+		brought := func(what string, holds func() bool) {
+			t.Helper()
+			instance.Eventually(t, time.Minute, what+" is brought back", holds)
+			instance.Eventually(t, time.Minute, what+": the record says so", func() bool {
+				var v openapi.VM
+				i.Get("/api/vms/repair", &v)
+				return v.State == vm.StateRunning
+			})
+			i.Must("POST", "/api/vms/repair/pause", nil) // a command: repairs are counted anew
+			i.Must("POST", "/api/vms/repair/resume", nil)
+		}
+		running := func() bool { s, _ := tryVirsh(i, "domstate", "repair"); return s == "running" }
+		virsh(t, i, "destroy", "repair")
+		brought("one that was destroyed", running)
+		tells(t, i, "repair", "vm.repair_requested", "destroyed")
+		kill(t, i, "repair")
+		brought("one whose emulator was killed", running)
+		virsh(t, i, "suspend", "repair")
+		brought("one that was suspended", running)
+		virsh(t, i, "destroy", "repair")
+		virsh(t, i, "undefine", "repair")
+		brought("one that was undefined", running)
+		virsh(t, i, "setvcpus", "repair", "2", "--config")
+		brought("a configuration", func() bool {
+			out, _ := tryVirsh(i, "vcpucount", "repair", "--config", "--current")
+			return out == "1"
+		})
+	})
+}
+
+// shows waits until a machine is shown as it is to be.
+func shows(t *testing.T, i *instance.Instance, name string, as func(openapi.VM) bool) {
+	t.Helper()
+	var v openapi.VM
+	defer func() {
+		if t.Failed() {
+			t.Logf("%s is shown as %+v", name, v)
+		}
+	}()
+	instance.Eventually(t, heal, name+" is shown as it is", func() bool {
+		i.Get("/api/vms/"+name, &v)
+		return as(v)
+	})
+}
+
+// tells waits until a machine's history has an event with a reason or cause.
+func tells(t *testing.T, i *instance.Instance, name, event, cause string) {
+	t.Helper()
+	var h openapi.History
+	instance.Eventually(t, heal, name+" tells of "+event+", "+cause, func() bool {
+		i.Get("/api/vms/"+name+"/history?limit=1000", &h)
+		for _, e := range h.Items {
+			if e.Type == event && e.Reason != nil && *e.Reason == cause {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// kill ends the emulator of a guest behind everybody's back.
+func kill(t *testing.T, i *instance.Instance, name string) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v openapi.VM
+	i.Get("/api/vms/"+name, &v)
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil || !strings.Contains(string(b), "qemu-system") || !strings.Contains(string(b), v.ID.String()) {
+			continue
+		}
+		pid := 0
+		for _, r := range filepath.Base(filepath.Dir(f)) {
+			pid = pid*10 + int(r-'0')
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	t.Fatalf("no emulator of %s", name)
+}
+
+// TestImport adopts a domain that others made, while it runs, and leaves its disk where it is.
+func TestImport(t *testing.T) {
+	i := qemuInstance(t)
+	i.Start()
+	dir, err := os.MkdirTemp("", "horcrux-foreign-") // which QEMU's own account may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	disk := filepath.Join(dir, "old.raw")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.WriteFile(disk, make([]byte, 1<<20), 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "old.xml")
+	xml := `<domain type='qemu'><name>old</name><description>of others</description><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features><devices>
+<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='` + disk + `'/><target dev='hda' bus='ide'/></disk>
+<sound model='ac97'/></devices></domain>`
+	if err := os.WriteFile(file, []byte(xml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	virsh(t, i, "define", file)
+	virsh(t, i, "start", "old")
+	before := virsh(t, i, "domid", "old")
+
+	var all openapi.UnmanagedVMs
+	i.Get("/api/vms/unmanaged", &all)
+	if len(all.Items) != 1 || all.Items[0].NativeID != "old" || all.Items[0].State != vm.StateRunning || len(all.Missing) != 0 {
+		t.Fatalf("unmanaged are %+v", all)
+	}
+	if status, p := i.Problem("POST", "/api/vms/import", map[string]any{"native_id": "nobody"}); status != http.StatusUnprocessableEntity || p.Fields[0].Field != "native_id" {
+		t.Errorf("a guest that is not there: %d %+v", status, p)
+	}
+	i.Must("POST", "/api/vms/import", map[string]any{"native_id": "old"})
+	var v openapi.VM
+	i.Get("/api/vms/old", &v)
+	if !v.Adopted || v.State != vm.StateRunning || v.Description != "of others" || v.MemoryMB != 64 || len(v.Disks) != 1 || v.Disks[0].Name != "hda" || v.ID != all.Items[0].ID {
+		t.Errorf("adopted as %+v", v)
+	}
+	if after := virsh(t, i, "domid", "old"); after != before {
+		t.Error("it was touched")
+	}
+	i.Get("/api/vms/unmanaged", &all)
+	if len(all.Items) != 0 {
+		t.Errorf("unmanaged are still %+v", all.Items)
+	}
+	if status, p := i.Problem("PATCH", "/api/vms/old", map[string]any{"machine": "q35"}); status != http.StatusUnprocessableEntity || p.Code != problem.InvalidValue {
+		t.Errorf("another board: %d %+v", status, p)
+	}
+	i.Must("PATCH", "/api/vms/old", map[string]any{"memory_mb": 96, "description": "ours now"})
+	if out := virsh(t, i, "dumpxml", "old", "--inactive"); !strings.Contains(out, "ac97") || !strings.Contains(out, "98304") || !strings.Contains(out, "bus='ide'") {
+		t.Errorf("the next start has\n%s", out)
+	}
+	i.Must("POST", "/api/vms/old/stop", nil)
+	i.Must("POST", "/api/vms/old/start", nil)
+	i.Must("DELETE", "/api/vms/old?force=true", nil)
+	if _, err := os.Stat(disk); err != nil {
+		t.Error("the disk of others is gone")
+	}
+	if out := virsh(t, i, "list", "--all", "--name"); out != "" {
+		t.Errorf("virsh still lists %q", out)
+	}
+}
