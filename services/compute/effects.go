@@ -61,7 +61,7 @@ func (s *Service) perform(ctx context.Context, id uuid.UUID, m vm.Machine) (any,
 	case "vm.restore_snapshot":
 		return vm.Settled{}, snapshotError(s.restoreSnapshot(ctx, id, m))
 	case "vm.delete_snapshot":
-		return vm.Settled{}, snapshotError(s.Driver.DeleteSnapshot(ctx, id, m.Give.Name))
+		return vm.Settled{}, snapshotError(s.Driver.DeleteSnapshot(ctx, id, m.Drop.Name))
 	}
 	return nil, fmt.Errorf("no effect for intent %s", m.Intent.Type)
 }
@@ -84,12 +84,12 @@ func (s *Service) define(ctx context.Context, id uuid.UUID, m vm.Machine) (any, 
 }
 
 // remove takes a domain away. One that is gone already is what was wanted. Snapshots are in the disks and go with them;
-// disks that are kept are kept without.
+// disks that are kept, as those that others made are, are kept without.
 func (s *Service) remove(ctx context.Context, id uuid.UUID, m vm.Machine) error {
 	if err := s.Driver.Destroy(ctx, id); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
 		return err
 	}
-	if m.Delete.KeepDisks {
+	if m.Delete.KeepDisks || m.Spec.Adopted {
 		for _, o := range m.Snapshots.All {
 			if err := s.Driver.DeleteSnapshot(ctx, id, o.Name); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
 				return err

@@ -261,7 +261,7 @@ func (m Machine) fact(c any) ([]any, error) {
 		case "vm.restore_snapshot":
 			return []any{m.Restore}, nil
 		case "vm.delete_snapshot":
-			return []any{m.Give}, nil
+			return []any{m.Drop}, nil
 		}
 		return []any{m.seen(c.State, "")}, nil
 	case Failed:

@@ -47,7 +47,7 @@ type Machine struct {
 	Past      map[string]Past
 	Take      vm.Taken           // of a snapshot
 	Restore   vm.Restored        // of a restore
-	Give      vm.SnapshotRemoved // of the delete of a snapshot
+	Drop      vm.SnapshotRemoved // of the delete of a snapshot
 }
 
 // Decider of virtual machines.
@@ -190,7 +190,7 @@ func Evolve(m Machine, event any) Machine {
 	case vm.RestoreFailed:
 		settle(ev.State)
 	case vm.SnapshotRemoveRequested:
-		m.Give = ev.SnapshotRemoved
+		m.Drop = ev.SnapshotRemoved
 		begin(ev.Intent, "")
 	case vm.SnapshotRemoved:
 		m = m.without(ev.Name)
