@@ -515,6 +515,54 @@ type ClientInterface interface {
 	// Corresponds with POST /api/vms/{id}/shutdown (the `ShutdownVM` operationId).
 	ShutdownVM(ctx context.Context, id ID, params *ShutdownVMParams, body ShutdownVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListVMSnapshots List snapshots
+	//
+	// All of them, in the order in which they were taken; `parent` makes a tree of them.
+	//
+	// Corresponds with GET /api/vms/{id}/snapshots (the `ListVMSnapshots` operationId).
+	ListVMSnapshots(ctx context.Context, id ID, params *ListVMSnapshotsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateVMSnapshotWithBody Take a snapshot
+	//
+	// Of a guest that is off, its disks; of one that runs or is paused, its disks and its memory, which it is held for. All of
+	// its disks have to be qcow2. The disks of a running guest without its memory, and the memory of a guest with firmware
+	// uefi, are refused: the hypervisor cannot. The variables of the firmware are in no snapshot, the state of a TPM only in
+	// one with memory.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/vms/{id}/snapshots (the `CreateVMSnapshot` operationId).
+	CreateVMSnapshotWithBody(ctx context.Context, id ID, params *CreateVMSnapshotParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateVMSnapshot Take a snapshot
+	//
+	// Of a guest that is off, its disks; of one that runs or is paused, its disks and its memory, which it is held for. All of
+	// its disks have to be qcow2. The disks of a running guest without its memory, and the memory of a guest with firmware
+	// uefi, are refused: the hypervisor cannot. The variables of the firmware are in no snapshot, the state of a TPM only in
+	// one with memory.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/vms/{id}/snapshots (the `CreateVMSnapshot` operationId).
+	CreateVMSnapshot(ctx context.Context, id ID, params *CreateVMSnapshotParams, body CreateVMSnapshotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteVMSnapshot Delete a snapshot
+	//
+	// Those that were taken after it stay, and go on from the one before it.
+	//
+	// Corresponds with DELETE /api/vms/{id}/snapshots/{name} (the `DeleteVMSnapshot` operationId).
+	DeleteVMSnapshot(ctx context.Context, id ID, name SnapshotName, params *DeleteVMSnapshotParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RestoreVMSnapshot Go back to a snapshot
+	//
+	// What is on the disks, and in the memory if the snapshot has it, is lost for what was then. With memory the guest goes on,
+	// running or paused as it was; without, it has to be off and stays so. The configuration stays as it is now: what differs
+	// from the hardware of a guest that comes with its memory is in `pending`. A machine whose disks came, went or grew since
+	// cannot go back.
+	//
+	// Corresponds with POST /api/vms/{id}/snapshots/{name}/restore (the `RestoreVMSnapshot` operationId).
+	RestoreVMSnapshot(ctx context.Context, id ID, name SnapshotName, params *RestoreVMSnapshotParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// StartVM Start a virtual machine
 	//
 	// Corresponds with POST /api/vms/{id}/start (the `StartVM` operationId).
@@ -1593,6 +1641,104 @@ func (c *API) ShutdownVMWithBody(ctx context.Context, id ID, params *ShutdownVMP
 // Corresponds with POST /api/vms/{id}/shutdown (the `ShutdownVM` operationId).
 func (c *API) ShutdownVM(ctx context.Context, id ID, params *ShutdownVMParams, body ShutdownVMJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewShutdownVMRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListVMSnapshots List snapshots
+//
+// All of them, in the order in which they were taken; `parent` makes a tree of them.
+//
+// Corresponds with GET /api/vms/{id}/snapshots (the `ListVMSnapshots` operationId).
+func (c *API) ListVMSnapshots(ctx context.Context, id ID, params *ListVMSnapshotsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListVMSnapshotsRequest(c.Server, id, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateVMSnapshotWithBody Take a snapshot
+//
+// Of a guest that is off, its disks; of one that runs or is paused, its disks and its memory, which it is held for. All of
+// its disks have to be qcow2. The disks of a running guest without its memory, and the memory of a guest with firmware
+// uefi, are refused: the hypervisor cannot. The variables of the firmware are in no snapshot, the state of a TPM only in
+// one with memory.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/vms/{id}/snapshots (the `CreateVMSnapshot` operationId).
+func (c *API) CreateVMSnapshotWithBody(ctx context.Context, id ID, params *CreateVMSnapshotParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateVMSnapshotRequestWithBody(c.Server, id, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateVMSnapshot Take a snapshot
+//
+// Of a guest that is off, its disks; of one that runs or is paused, its disks and its memory, which it is held for. All of
+// its disks have to be qcow2. The disks of a running guest without its memory, and the memory of a guest with firmware
+// uefi, are refused: the hypervisor cannot. The variables of the firmware are in no snapshot, the state of a TPM only in
+// one with memory.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/vms/{id}/snapshots (the `CreateVMSnapshot` operationId).
+func (c *API) CreateVMSnapshot(ctx context.Context, id ID, params *CreateVMSnapshotParams, body CreateVMSnapshotJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateVMSnapshotRequest(c.Server, id, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteVMSnapshot Delete a snapshot
+//
+// Those that were taken after it stay, and go on from the one before it.
+//
+// Corresponds with DELETE /api/vms/{id}/snapshots/{name} (the `DeleteVMSnapshot` operationId).
+func (c *API) DeleteVMSnapshot(ctx context.Context, id ID, name SnapshotName, params *DeleteVMSnapshotParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteVMSnapshotRequest(c.Server, id, name, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RestoreVMSnapshot Go back to a snapshot
+//
+// What is on the disks, and in the memory if the snapshot has it, is lost for what was then. With memory the guest goes on,
+// running or paused as it was; without, it has to be off and stays so. The configuration stays as it is now: what differs
+// from the hardware of a guest that comes with its memory is in `pending`. A machine whose disks came, went or grew since
+// cannot go back.
+//
+// Corresponds with POST /api/vms/{id}/snapshots/{name}/restore (the `RestoreVMSnapshot` operationId).
+func (c *API) RestoreVMSnapshot(ctx context.Context, id ID, name SnapshotName, params *RestoreVMSnapshotParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRestoreVMSnapshotRequest(c.Server, id, name, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6178,6 +6324,403 @@ func NewShutdownVMRequestWithBody(server string, id ID, params *ShutdownVMParams
 	}
 
 	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListVMSnapshotsRequest constructs an http.Request for the ListVMSnapshots method
+func NewListVMSnapshotsRequest(server string, id ID, params *ListVMSnapshotsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/snapshots", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.At != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "at", *params.At, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.MinPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "min_position", *params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateVMSnapshotRequest calls the generic CreateVMSnapshot builder with application/json body
+func NewCreateVMSnapshotRequest(server string, id ID, params *CreateVMSnapshotParams, body CreateVMSnapshotJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateVMSnapshotRequestWithBody(server, id, params, "application/json", bodyReader)
+}
+
+// NewCreateVMSnapshotRequestWithBody constructs an http.Request for the CreateVMSnapshot method, with any body, and a specified content type
+func NewCreateVMSnapshotRequestWithBody(server string, id ID, params *CreateVMSnapshotParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/snapshots", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeleteVMSnapshotRequest constructs an http.Request for the DeleteVMSnapshot method
+func NewDeleteVMSnapshotRequest(server string, id ID, name SnapshotName, params *DeleteVMSnapshotParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/snapshots/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.IdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Idempotency-Key", *params.IdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Idempotency-Key", headerParam0)
+		}
+
+		if params.IfMatch != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "If-Match", *params.IfMatch, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("If-Match", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRestoreVMSnapshotRequest constructs an http.Request for the RestoreVMSnapshot method
+func NewRestoreVMSnapshotRequest(server string, id ID, name SnapshotName, params *RestoreVMSnapshotParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "name", name, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/vms/%s/snapshots/%s/restore", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Wait != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "wait", *params.Wait, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Reason != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "reason", *params.Reason, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
 
 	if params != nil {
 

@@ -691,6 +691,31 @@ type VMShutdown struct {
 	TimeoutS *int `json:"timeout_s,omitempty"`
 }
 
+// VMSnapshot defines model for VMSnapshot.
+type VMSnapshot = vm.Snapshot
+
+// VMSnapshotCreate defines model for VMSnapshotCreate.
+type VMSnapshotCreate struct {
+	Description *string `json:"description,omitempty"`
+
+	// Memory With the memory of the guest
+	Memory *bool `json:"memory,omitempty"`
+
+	// SnapshotName Not a number
+	SnapshotName string `json:"snapshot_name"`
+}
+
+// VMSnapshotList defines model for VMSnapshotList.
+type VMSnapshotList struct {
+	Items []VMSnapshot `json:"items"`
+
+	// Next Where the next page begins; null after the last
+	Next *Next `json:"next"`
+
+	// Position A place in the log; empty: before all
+	Position Position `json:"position"`
+}
+
 // VMState defines model for VMState.
 type VMState string
 
@@ -830,6 +855,9 @@ type Search = string
 
 // Sequence defines model for Sequence.
 type Sequence = int64
+
+// SnapshotName defines model for SnapshotName.
+type SnapshotName = string
 
 // Sort defines model for Sort.
 type Sort = string
@@ -1445,6 +1473,60 @@ type ShutdownVMParams struct {
 	IfMatch *IfMatch `json:"If-Match,omitempty"`
 }
 
+// ListVMSnapshotsParams defines parameters for ListVMSnapshots.
+type ListVMSnapshotsParams struct {
+	// At As it was: a time (RFC 3339) or a position
+	At *At `form:"at,omitempty" json:"at,omitempty"`
+
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
+// CreateVMSnapshotParams defines parameters for CreateVMSnapshot.
+type CreateVMSnapshotParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// DeleteVMSnapshotParams defines parameters for DeleteVMSnapshot.
+type DeleteVMSnapshotParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
+// RestoreVMSnapshotParams defines parameters for RestoreVMSnapshot.
+type RestoreVMSnapshotParams struct {
+	// Wait Seconds to wait for the end of the operation; 0 does not wait
+	Wait *Wait `form:"wait,omitempty" json:"wait,omitempty"`
+
+	// Reason Why, for the history
+	Reason *Reason `form:"reason,omitempty" json:"reason,omitempty"`
+
+	// IdempotencyKey The same key makes the same request once
+	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
+
+	// IfMatch The ETag that the object must still have; 412 otherwise. `*`: it has to exist
+	IfMatch *IfMatch `json:"If-Match,omitempty"`
+}
+
 // StartVMParams defines parameters for StartVM.
 type StartVMParams struct {
 	// Wait Seconds to wait for the end of the operation; 0 does not wait
@@ -1519,6 +1601,9 @@ type RevertVMJSONRequestBody = Revert
 
 // ShutdownVMJSONRequestBody defines body for ShutdownVM for application/json ContentType.
 type ShutdownVMJSONRequestBody = VMShutdown
+
+// CreateVMSnapshotJSONRequestBody defines body for CreateVMSnapshot for application/json ContentType.
+type CreateVMSnapshotJSONRequestBody = VMSnapshotCreate
 
 // StopVMJSONRequestBody defines body for StopVM for application/json ContentType.
 type StopVMJSONRequestBody = VMShutdown

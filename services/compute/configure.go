@@ -47,6 +47,11 @@ func (s *Service) change(ctx context.Context, id uuid.UUID, m vm.Machine) error 
 	if m.Update.Sources != nil {
 		sources = *m.Update.Sources
 	}
+	return s.bring(ctx, id, live, next, sources)
+}
+
+// bring gives what runs one configuration, and its next start another.
+func (s *Service) bring(ctx context.Context, id uuid.UUID, live, next wire.Spec, sources []wire.Source) error {
 	now, err := s.spec(ctx, id, live, sources)
 	if err != nil {
 		return err

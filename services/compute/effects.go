@@ -27,7 +27,11 @@ func (s *Service) perform(ctx context.Context, id uuid.UUID, m vm.Machine) (any,
 	if m.Intent.Type == "vm.shutdown" || m.Intent.Type == "vm.stop" && !m.Force {
 		return s.shutdown(ctx, id, m)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTime)
+	limit := callTime
+	if vm.Snapshots(m.Intent.Type) {
+		limit = snapshotTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	switch m.Intent.Type {
 	case "vm.define":
@@ -51,7 +55,13 @@ func (s *Service) perform(ctx context.Context, id uuid.UUID, m vm.Machine) (any,
 	case "vm.repair":
 		return s.repair(ctx, id, m)
 	case "vm.remove":
-		return vm.Settled{}, driverError(s.remove(ctx, id))
+		return vm.Settled{}, driverError(s.remove(ctx, id, m))
+	case "vm.snapshot":
+		return vm.Settled{}, snapshotError(s.snapshot(ctx, id, m))
+	case "vm.restore_snapshot":
+		return vm.Settled{}, snapshotError(s.restoreSnapshot(ctx, id, m))
+	case "vm.delete_snapshot":
+		return vm.Settled{}, snapshotError(s.Driver.DeleteSnapshot(ctx, id, m.Drop.Name))
 	}
 	return nil, fmt.Errorf("no effect for intent %s", m.Intent.Type)
 }
@@ -73,10 +83,18 @@ func (s *Service) define(ctx context.Context, id uuid.UUID, m vm.Machine) (any, 
 	return vm.Defined{NativeID: d.NativeID, Accelerator: string(s.Accelerator)}, driverError(err)
 }
 
-// remove takes a domain away. One that is gone already is what was wanted.
-func (s *Service) remove(ctx context.Context, id uuid.UUID) error {
+// remove takes a domain away. One that is gone already is what was wanted. Snapshots are in the disks and go with them;
+// disks that are kept, as those that others made are, are kept without.
+func (s *Service) remove(ctx context.Context, id uuid.UUID, m vm.Machine) error {
 	if err := s.Driver.Destroy(ctx, id); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
 		return err
+	}
+	if m.Delete.KeepDisks || m.Spec.Adopted {
+		for _, o := range m.Snapshots.All {
+			if err := s.Driver.DeleteSnapshot(ctx, id, o.Name); err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
+				return err
+			}
+		}
 	}
 	return s.Driver.Undefine(ctx, id)
 }
@@ -128,6 +146,11 @@ func (s *Service) failed(ctx context.Context, id uuid.UUID, m vm.Machine, p *pro
 	if vm.Changes(m.Intent.Type) {
 		if err := s.restore(ctx, id, m); err != nil {
 			s.Log.Warn("a change that failed may have been made in part", "vm", id, "err", err)
+		}
+	}
+	if vm.Snapshots(m.Intent.Type) {
+		if err := s.unsnapshot(ctx, id, m); err != nil {
+			s.Log.Warn("what failed about a snapshot may have been done in part", "vm", id, "snapshot", m.Intent.Type, "err", err)
 		}
 	}
 	d, err := s.domain(ctx, id)

@@ -3,6 +3,7 @@ package system_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,9 @@ func TestCrash(t *testing.T) {
 		{"stop", join(all("vm.stop", intake...), all("vm.stop", effect...))},
 		{"pause", join(all("vm.pause", "decided"), all("vm.pause", effect...))},
 		{"resume", join(all("vm.resume", "decided"), all("vm.resume", effect...))},
+		{"snapshot", join(all("vm.snapshot", "decided"), all("vm.snapshot", effect...))},
+		{"restore", join(all("vm.restore_snapshot", "decided"), all("vm.restore_snapshot", effect...))},
+		{"unsnapshot", join(all("vm.delete_snapshot", "decided"), all("vm.delete_snapshot", effect...))},
 		{"delete", join(all("vm.delete", intake...), all("vm.remove", effect...), all("volume.delete", append(effect, "decided")...))},
 	} {
 		for n, point := range c.points {
@@ -81,6 +85,8 @@ func crash(t *testing.T, i *instance.Instance, w *domains, verb, point, name str
 			i.Must("POST", "/api/vms/"+name+"/pause", nil)
 		}
 		path, body = "/api/vms/"+name+"/"+verb, nil
+	case "snapshot", "restore", "unsnapshot":
+		method, path, body = keep(t, i, verb, name)
 	case "delete":
 		method, path, body = "DELETE", "/api/vms/"+name, nil
 	}
@@ -105,6 +111,14 @@ func crash(t *testing.T, i *instance.Instance, w *domains, verb, point, name str
 	if op.State != operation.StateSucceeded {
 		t.Fatalf("operation: %s %+v %+v", op.State, op.Error, op.Steps)
 	}
+	if n := map[bool]int{true: 0, false: 1}[verb == "delete"]; len(volumeFiles(t, i)) != n {
+		t.Fatalf("%d files in the pool, want %d: %v", len(volumeFiles(t, i)), n, volumeFiles(t, i))
+	}
+	settled(t, i)
+	if slices.Contains([]string{"snapshot", "restore", "unsnapshot"}, verb) {
+		kept(t, i, verb, name)
+		return
+	}
 	id := op.ResourceID.String()
 	want := map[string]effects{
 		"create": {defined: 1}, "start": {defined: 1, started: 1},
@@ -112,9 +126,40 @@ func crash(t *testing.T, i *instance.Instance, w *domains, verb, point, name str
 		"pause": {defined: 1, started: 1, paused: 1}, "resume": {defined: 1, started: 1, paused: 1, resumed: 1}, "delete": {defined: 1, undefined: 1},
 	}[verb]
 	instance.Eventually(t, 5*time.Second, fmt.Sprintf("effects are %+v, want %+v", w.of(id), want), func() bool { return w.of(id) == want })
-	files := volumeFiles(t, i)
-	if n := map[bool]int{true: 0, false: 1}[verb == "delete"]; len(files) != n {
-		t.Fatalf("%d files in the pool, want %d: %v", len(files), n, files)
+}
+
+// keep makes ready for a verb of snapshots, and says how it is asked for.
+func keep(t *testing.T, i *instance.Instance, verb, name string) (method, path string, body any) {
+	t.Helper()
+	file := volumeFiles(t, i)[0]
+	writeDisk(t, file, 'a')
+	all, one := "/api/vms/"+name+"/snapshots", map[string]any{"snapshot_name": "s"}
+	if verb == "snapshot" {
+		return "POST", all, one
 	}
-	settled(t, i)
+	i.Must("POST", all, one)
+	writeDisk(t, file, 'b')
+	if verb == "restore" {
+		return "POST", all + "/s/restore", nil
+	}
+	return "DELETE", all + "/s", nil
+}
+
+// kept asks libvirt and the disk what came of a verb of snapshots: each knows of one, or of none.
+func kept(t *testing.T, i *instance.Instance, verb, name string) {
+	t.Helper()
+	file := volumeFiles(t, i)[0]
+	n, on := 1, byte('a')
+	if verb == "unsnapshot" {
+		n, on = 0, 'b'
+	}
+	if got := strings.Fields(virsh(t, i, "snapshot-list", name, "--name")); len(got) != n {
+		t.Errorf("libvirt has snapshots %q", got)
+	}
+	if got := diskSnapshots(t, file); len(got) != n {
+		t.Errorf("the disk has snapshots %q", got)
+	}
+	if got := readDisk(t, file); got != on {
+		t.Errorf("the disk has %q, want %q", got, on)
+	}
 }

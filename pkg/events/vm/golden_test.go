@@ -86,6 +86,16 @@ func adopted() vm.Spec {
 
 var change = vm.Change{Changed: changeAll, Pending: vm.Fields{"cpus": raw(`4`)}, Sources: &[]vm.Source{}}
 
+var (
+	taken    = vm.Taken{Name: "b", Parent: new("a"), Description: "before", Memory: true, State: vm.StateRunning}
+	restored = vm.Restored{Name: "b", State: vm.StateRunning, Change: vm.Change{Changed: changeAll, Pending: vm.Fields{"cpus": raw(`4`)}}}
+)
+
+const (
+	takenJSON    = `"name":"b","parent":"a","description":"before","memory":true,"state":"running"`
+	restoredJSON = `"name":"b","state":"running","changed":{"autostart":true,"description":"front","tags":["web","prod"]},"pending":{"cpus":4}`
+)
+
 func TestGolden(t *testing.T) {
 	eventstest.Golden(t, vm.Codec, []eventstest.Case{
 		{
@@ -153,6 +163,17 @@ func TestGolden(t *testing.T) {
 		{Type: "vm.disk_change_ended", Event: vm.DiskChangeEnded{}, Data: `{}`},
 		{Type: "vm.disk_change_ended", Event: vm.DiskChangeEnded{Problem: noMemory}, Data: problemJSON},
 		{Type: "vm.update_failed", Event: vm.UpdateFailed{Problem: noMemory}, Data: problemJSON},
+		{Type: "vm.snapshot_requested", Event: vm.SnapshotRequested{Intent: intent("vm.snapshot"), Taken: taken}, Data: `{"type":"vm.snapshot",` + intentJSON + `,` + takenJSON + `}`},
+		{Type: "vm.snapshotted", Event: vm.Snapshotted{Taken: taken}, Data: `{` + takenJSON + `}`},
+		{Type: "vm.snapshotted", Event: vm.Snapshotted{Taken: vm.Taken{Name: "a", State: vm.StateStopped}}, Data: `{"name":"a","parent":null,"description":"","memory":false,"state":"stopped"}`},
+		{Type: "vm.snapshot_failed", Event: vm.SnapshotFailed{Problem: noMemory, State: vm.StateStopped}, Data: failedJSON},
+		{Type: "vm.restore_requested", Event: vm.RestoreRequested{Intent: intent("vm.restore_snapshot"), Restored: restored}, Data: `{"type":"vm.restore_snapshot",` + intentJSON + `,` + restoredJSON + `}`},
+		{Type: "vm.restored", Event: restored, Data: `{` + restoredJSON + `}`},
+		{Type: "vm.restored", Event: vm.Restored{Name: "a", State: vm.StateStopped}, Data: `{"name":"a","state":"stopped"}`},
+		{Type: "vm.restore_failed", Event: vm.RestoreFailed{Problem: noMemory, State: vm.StateStopped}, Data: failedJSON},
+		{Type: "vm.snapshot_remove_requested", Event: vm.SnapshotRemoveRequested{Intent: intent("vm.delete_snapshot"), SnapshotRemoved: vm.SnapshotRemoved{Name: "b"}}, Data: `{"type":"vm.delete_snapshot",` + intentJSON + `,"name":"b"}`},
+		{Type: "vm.snapshot_removed", Event: vm.SnapshotRemoved{Name: "b"}, Data: `{"name":"b"}`},
+		{Type: "vm.snapshot_remove_failed", Event: vm.SnapshotRemoveFailed{Problem: noMemory, State: vm.StateStopped}, Data: failedJSON},
 		{
 			Type:  "vm.delete_requested",
 			Event: vm.DeleteRequested{Operation: op, Force: true, KeepDisks: true},

@@ -38,6 +38,8 @@ type View struct {
 	Transient   bool       `json:"transient"`
 	Accelerator *string    `json:"accelerator"`
 	Pending     Fields     `json:"pending"`
+	Snapshots   []Snapshot `json:"snapshots"`
+	Snapshot    *string    `json:"snapshot"` // the one that it is at or has gone on from
 	State       State      `json:"state"`
 	NativeID    *string    `json:"native_id"`
 	HA          *string    `json:"ha"`
@@ -65,12 +67,14 @@ func apply(v *View, event any, e events.Event) bool {
 	case CreateRequested:
 		v.configure(ev.Spec)
 		v.Node, v.Pending, v.State = ev.Node, Fields{}, StateCreating
+		v.Snapshots = []Snapshot{}
 	case CreateFailed:
 		v.State = StateError
 		return true
 	case ImportRequested:
 		v.configure(ev.Spec)
 		v.Node, v.Pending, v.State = ev.Node, Fields{}, StateCreating
+		v.Snapshots = []Snapshot{}
 	case Imported:
 		v.NativeID, v.Accelerator = &ev.NativeID, &ev.Accelerator
 		observed(ev.State)
@@ -110,6 +114,20 @@ func apply(v *View, event any, e events.Event) bool {
 		observed(StateError)
 	case Updated:
 		v.change(ev.Change)
+	case Snapshotted:
+		v.snapshots(v.tree().With(ev.Taken, e.At))
+	case SnapshotFailed:
+		observed(ev.State)
+	case Restored:
+		v.change(ev.Change)
+		v.Snapshot = &ev.Name
+		observed(ev.State)
+	case RestoreFailed:
+		observed(ev.State)
+	case SnapshotRemoved:
+		v.snapshots(v.tree().Without(ev.Name))
+	case SnapshotRemoveFailed:
+		observed(ev.State)
 	case Drifted:
 		v.change(ev.Change)
 		v.Transient, v.ObservedAt = ev.Transient, &e.At
@@ -158,10 +176,27 @@ func (v *View) overlay(fields Fields) {
 	}
 }
 
+// change takes over which fields hold now and which at the next start.
 func (v *View) change(c Change) {
 	v.overlay(c.Changed)
 	v.Pending = Fields{}
 	maps.Copy(v.Pending, c.Pending)
+}
+
+// tree is the snapshots that the view shows.
+func (v *View) tree() Snapshots {
+	s := Snapshots{All: v.Snapshots}
+	if v.Snapshot != nil {
+		s.Current = *v.Snapshot
+	}
+	return s
+}
+
+func (v *View) snapshots(s Snapshots) {
+	v.Snapshots, v.Snapshot = s.All, nil
+	if s.Current != "" {
+		v.Snapshot = &s.Current
+	}
 }
 
 // settle lets what was pending hold.

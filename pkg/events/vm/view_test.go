@@ -27,7 +27,7 @@ func happened(n int, event any) events.Event {
 	}
 }
 
-const created = `{"id":"01900000-0000-7000-8000-000000000005","name":"web-1","version":1,"created_at":"2026-11-22T12:00:01Z","updated_at":"2026-11-22T12:00:01Z","backend":"qemu","node":"01900000-0000-7000-8000-000000000001","description":"front end","tags":["web"],` + hardwareJSON + `,"cloud_init":null,"autostart":true,"on_drift":"record","adopted":false,"transient":false,"accelerator":null,"pending":{},"state":"creating","native_id":null,"ha":null,"observed_at":null}`
+const created = `{"id":"01900000-0000-7000-8000-000000000005","name":"web-1","version":1,"created_at":"2026-11-22T12:00:01Z","updated_at":"2026-11-22T12:00:01Z","backend":"qemu","node":"01900000-0000-7000-8000-000000000001","description":"front end","tags":["web"],` + hardwareJSON + `,"cloud_init":null,"autostart":true,"on_drift":"record","adopted":false,"transient":false,"accelerator":null,"pending":{},"snapshots":[],"snapshot":null,"state":"creating","native_id":null,"ha":null,"observed_at":null}`
 
 // TestLife folds a whole life. The first view is given in full; of each later one what changed, besides version and
 // updated_at, which follow from the event.

@@ -173,6 +173,18 @@ type ServerInterface interface {
 	// ShutdownVM Ask the guest to power off
 	// (POST /api/vms/{id}/shutdown)
 	ShutdownVM(ctx echo.Context, id ID, params ShutdownVMParams) error
+	// ListVMSnapshots List snapshots
+	// (GET /api/vms/{id}/snapshots)
+	ListVMSnapshots(ctx echo.Context, id ID, params ListVMSnapshotsParams) error
+	// CreateVMSnapshot Take a snapshot
+	// (POST /api/vms/{id}/snapshots)
+	CreateVMSnapshot(ctx echo.Context, id ID, params CreateVMSnapshotParams) error
+	// DeleteVMSnapshot Delete a snapshot
+	// (DELETE /api/vms/{id}/snapshots/{name})
+	DeleteVMSnapshot(ctx echo.Context, id ID, name SnapshotName, params DeleteVMSnapshotParams) error
+	// RestoreVMSnapshot Go back to a snapshot
+	// (POST /api/vms/{id}/snapshots/{name}/restore)
+	RestoreVMSnapshot(ctx echo.Context, id ID, name SnapshotName, params RestoreVMSnapshotParams) error
 	// StartVM Start a virtual machine
 	// (POST /api/vms/{id}/start)
 	StartVM(ctx echo.Context, id ID, params StartVMParams) error
@@ -2536,6 +2548,246 @@ func (w *ServerInterfaceWrapper) ShutdownVM(ctx echo.Context) error {
 	return err
 }
 
+// ListVMSnapshots converts echo context to params.
+func (w *ServerInterfaceWrapper) ListVMSnapshots(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListVMSnapshotsParams
+	// ------------- Optional query parameter "at" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "at", ctx.QueryParams(), &params.At, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter at: %s", err))
+	}
+
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.ListVMSnapshots(ctx, id, params)
+	return err
+}
+
+// CreateVMSnapshot converts echo context to params.
+func (w *ServerInterfaceWrapper) CreateVMSnapshot(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params CreateVMSnapshotParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.CreateVMSnapshot(ctx, id, params)
+	return err
+}
+
+// DeleteVMSnapshot converts echo context to params.
+func (w *ServerInterfaceWrapper) DeleteVMSnapshot(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name SnapshotName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params DeleteVMSnapshotParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.DeleteVMSnapshot(ctx, id, name, params)
+	return err
+}
+
+// RestoreVMSnapshot converts echo context to params.
+func (w *ServerInterfaceWrapper) RestoreVMSnapshot(ctx echo.Context) error {
+	var err error
+	// ------------- Path parameter "id" -------------
+	var id ID
+
+	err = runtime.BindStyledParameterWithOptions("simple", "id", ctx.Param("id"), &id, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter id: %s", err))
+	}
+
+	// ------------- Path parameter "name" -------------
+	var name SnapshotName
+
+	err = runtime.BindStyledParameterWithOptions("simple", "name", ctx.Param("name"), &name, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationPath, Explode: false, Required: true, Type: "string", Format: "", ValueIsUnescaped: ctx.Request().URL.RawPath == ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter name: %s", err))
+	}
+
+	// Parameter object where we will unmarshal all parameters from the context
+	var params RestoreVMSnapshotParams
+	// ------------- Optional query parameter "wait" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "wait", ctx.QueryParams(), &params.Wait, runtime.BindQueryParameterOptions{Type: "integer", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter wait: %s", err))
+	}
+
+	// ------------- Optional query parameter "reason" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "reason", ctx.QueryParams(), &params.Reason, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter reason: %s", err))
+	}
+
+	headers := ctx.Request().Header
+	// ------------- Optional header parameter "Idempotency-Key" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("Idempotency-Key")]; found {
+		var IdempotencyKey IdempotencyKey
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for Idempotency-Key, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "Idempotency-Key", valueList[0], &IdempotencyKey, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter Idempotency-Key: %s", err))
+		}
+
+		params.IdempotencyKey = &IdempotencyKey
+	}
+	// ------------- Optional header parameter "If-Match" -------------
+	if valueList, found := headers[http.CanonicalHeaderKey("If-Match")]; found {
+		var IfMatch IfMatch
+		n := len(valueList)
+		if n != 1 {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Expected one value for If-Match, got %d", n))
+		}
+
+		err = runtime.BindStyledParameterWithOptions("simple", "If-Match", valueList[0], &IfMatch, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""})
+		if err != nil {
+			return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter If-Match: %s", err))
+		}
+
+		params.IfMatch = &IfMatch
+	}
+
+	// Invoke the callback with all the unmarshaled arguments
+	err = w.Handler.RestoreVMSnapshot(ctx, id, name, params)
+	return err
+}
+
 // StartVM converts echo context to params.
 func (w *ServerInterfaceWrapper) StartVM(ctx echo.Context) error {
 	var err error
@@ -2841,6 +3093,10 @@ func RegisterHandlersWithOptions(router EchoRouter, si ServerInterface, options 
 	router.GET(options.BaseURL+"/healthz", wrapper.GetHealth, options.OperationMiddlewares["getHealth"]...)
 	router.GET(options.BaseURL+"/readyz", wrapper.GetReadiness, options.OperationMiddlewares["getReadiness"]...)
 	router.GET(options.BaseURL+"/metrics", wrapper.GetMetrics, options.OperationMiddlewares["getMetrics"]...)
+	router.GET(options.BaseURL+"/api/vms/:id/snapshots", wrapper.ListVMSnapshots, options.OperationMiddlewares["listVMSnapshots"]...)
+	router.POST(options.BaseURL+"/api/vms/:id/snapshots", wrapper.CreateVMSnapshot, options.OperationMiddlewares["createVMSnapshot"]...)
+	router.DELETE(options.BaseURL+"/api/vms/:id/snapshots/:name", wrapper.DeleteVMSnapshot, options.OperationMiddlewares["deleteVMSnapshot"]...)
+	router.POST(options.BaseURL+"/api/vms/:id/snapshots/:name/restore", wrapper.RestoreVMSnapshot, options.OperationMiddlewares["restoreVMSnapshot"]...)
 	router.GET(options.BaseURL+"/api/vms/:id/stats", wrapper.GetVMStats, options.OperationMiddlewares["getVMStats"]...)
 	router.GET(options.BaseURL+"/api/vms/:id/stats/history", wrapper.ListVMStatsHistory, options.OperationMiddlewares["listVMStatsHistory"]...)
 	router.GET(options.BaseURL+"/api/stats", wrapper.GetStats, options.OperationMiddlewares["getStats"]...)
@@ -5565,6 +5821,249 @@ func (response ShutdownVMdefaultApplicationProblemPlusJSONResponse) VisitShutdow
 	return err
 }
 
+type ListVMSnapshotsRequestObject struct {
+	ID     ID `json:"id"`
+	Params ListVMSnapshotsParams
+}
+
+type ListVMSnapshotsResponseObject interface {
+	VisitListVMSnapshotsResponse(w http.ResponseWriter) error
+}
+
+type ListVMSnapshots200ResponseHeaders struct {
+	ETag            *string
+	HorcruxPosition *Position
+}
+
+type ListVMSnapshots200JSONResponse struct {
+	Body    VMSnapshotList
+	Headers ListVMSnapshots200ResponseHeaders
+}
+
+func (response ListVMSnapshots200JSONResponse) VisitListVMSnapshotsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.ETag != nil {
+		w.Header().Set("ETag", fmt.Sprint(*response.Headers.ETag))
+	}
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type ListVMSnapshotsdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response ListVMSnapshotsdefaultApplicationProblemPlusJSONResponse) VisitListVMSnapshotsResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateVMSnapshotRequestObject struct {
+	ID     ID `json:"id"`
+	Params CreateVMSnapshotParams
+	Body   *CreateVMSnapshotJSONRequestBody
+}
+
+type CreateVMSnapshotResponseObject interface {
+	VisitCreateVMSnapshotResponse(w http.ResponseWriter) error
+}
+
+type CreateVMSnapshot200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response CreateVMSnapshot200JSONResponse) VisitCreateVMSnapshotResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateVMSnapshot202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response CreateVMSnapshot202JSONResponse) VisitCreateVMSnapshotResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type CreateVMSnapshotdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response CreateVMSnapshotdefaultApplicationProblemPlusJSONResponse) VisitCreateVMSnapshotResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteVMSnapshotRequestObject struct {
+	ID     ID           `json:"id"`
+	Name   SnapshotName `json:"name"`
+	Params DeleteVMSnapshotParams
+}
+
+type DeleteVMSnapshotResponseObject interface {
+	VisitDeleteVMSnapshotResponse(w http.ResponseWriter) error
+}
+
+type DeleteVMSnapshot200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response DeleteVMSnapshot200JSONResponse) VisitDeleteVMSnapshotResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteVMSnapshot202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response DeleteVMSnapshot202JSONResponse) VisitDeleteVMSnapshotResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type DeleteVMSnapshotdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response DeleteVMSnapshotdefaultApplicationProblemPlusJSONResponse) VisitDeleteVMSnapshotResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RestoreVMSnapshotRequestObject struct {
+	ID     ID           `json:"id"`
+	Name   SnapshotName `json:"name"`
+	Params RestoreVMSnapshotParams
+}
+
+type RestoreVMSnapshotResponseObject interface {
+	VisitRestoreVMSnapshotResponse(w http.ResponseWriter) error
+}
+
+type RestoreVMSnapshot200JSONResponse struct{ OperationWaitedJSONResponse }
+
+func (response RestoreVMSnapshot200JSONResponse) VisitRestoreVMSnapshotResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(200)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RestoreVMSnapshot202JSONResponse struct{ OperationAcceptedJSONResponse }
+
+func (response RestoreVMSnapshot202JSONResponse) VisitRestoreVMSnapshotResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if response.Headers.HorcruxPosition != nil {
+		w.Header().Set("Horcrux-Position", fmt.Sprint(*response.Headers.HorcruxPosition))
+	}
+	w.Header().Set("Location", fmt.Sprint(response.Headers.Location))
+	w.WriteHeader(202)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
+type RestoreVMSnapshotdefaultApplicationProblemPlusJSONResponse struct {
+	Body       Problem
+	StatusCode int
+}
+
+func (response RestoreVMSnapshotdefaultApplicationProblemPlusJSONResponse) VisitRestoreVMSnapshotResponse(w http.ResponseWriter) error {
+
+	var buf bytes.Buffer
+	if err := json.NewEncoder(&buf).Encode(response.Body); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(response.StatusCode)
+	_, err := buf.WriteTo(w)
+	return err
+}
+
 type StartVMRequestObject struct {
 	ID     ID `json:"id"`
 	Params StartVMParams
@@ -6050,6 +6549,18 @@ type StrictServerInterface interface {
 	// ShutdownVM Ask the guest to power off
 	// (POST /api/vms/{id}/shutdown)
 	ShutdownVM(ctx context.Context, request ShutdownVMRequestObject) (ShutdownVMResponseObject, error)
+	// ListVMSnapshots List snapshots
+	// (GET /api/vms/{id}/snapshots)
+	ListVMSnapshots(ctx context.Context, request ListVMSnapshotsRequestObject) (ListVMSnapshotsResponseObject, error)
+	// CreateVMSnapshot Take a snapshot
+	// (POST /api/vms/{id}/snapshots)
+	CreateVMSnapshot(ctx context.Context, request CreateVMSnapshotRequestObject) (CreateVMSnapshotResponseObject, error)
+	// DeleteVMSnapshot Delete a snapshot
+	// (DELETE /api/vms/{id}/snapshots/{name})
+	DeleteVMSnapshot(ctx context.Context, request DeleteVMSnapshotRequestObject) (DeleteVMSnapshotResponseObject, error)
+	// RestoreVMSnapshot Go back to a snapshot
+	// (POST /api/vms/{id}/snapshots/{name}/restore)
+	RestoreVMSnapshot(ctx context.Context, request RestoreVMSnapshotRequestObject) (RestoreVMSnapshotResponseObject, error)
 	// StartVM Start a virtual machine
 	// (POST /api/vms/{id}/start)
 	StartVM(ctx context.Context, request StartVMRequestObject) (StartVMResponseObject, error)
@@ -7614,6 +8125,135 @@ func (sh *strictHandler) ShutdownVM(ctx echo.Context, id ID, params ShutdownVMPa
 		return err
 	} else if validResponse, ok := response.(ShutdownVMResponseObject); ok {
 		return validResponse.VisitShutdownVMResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// ListVMSnapshots operation middleware
+func (sh *strictHandler) ListVMSnapshots(ctx echo.Context, id ID, params ListVMSnapshotsParams) error {
+	var request ListVMSnapshotsRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.ListVMSnapshots(ctx.Request().Context(), request.(ListVMSnapshotsRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "ListVMSnapshots")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(ListVMSnapshotsResponseObject); ok {
+		return validResponse.VisitListVMSnapshotsResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// CreateVMSnapshot operation middleware
+func (sh *strictHandler) CreateVMSnapshot(ctx echo.Context, id ID, params CreateVMSnapshotParams) error {
+	var request CreateVMSnapshotRequestObject
+
+	request.ID = id
+	request.Params = params
+
+	var body CreateVMSnapshotJSONRequestBody
+	var err error
+	if binder, ok := ctx.Echo().Binder.(*echo.DefaultBinder); ok {
+		// A request validator built on kin-openapi's openapi3filter with
+		// KeepValidatedValue leaves the value it validated on the body. Bind
+		// that value, matching member names exactly, so the handler receives
+		// what was validated instead of a second, case-insensitive decode.
+		// Otherwise bind only the request body, so that path and query
+		// parameters are not also bound into the body struct.
+		if vb, ok := ctx.Request().Body.(interface{ ValidatedValue() any }); !ok || runtime.BindJSONValue(vb.ValidatedValue(), &body) != nil {
+			err = binder.BindBody(ctx, &body)
+		}
+	} else {
+		// A custom binder is installed on the Echo instance; defer to it
+		// entirely, since echo.Binder does not expose body-only binding and
+		// the binder may do more than decode (for example call ctx.Validate).
+		err = ctx.Bind(&body)
+	}
+	if err != nil {
+		return err
+	}
+	request.Body = &body
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.CreateVMSnapshot(ctx.Request().Context(), request.(CreateVMSnapshotRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "CreateVMSnapshot")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(CreateVMSnapshotResponseObject); ok {
+		return validResponse.VisitCreateVMSnapshotResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// DeleteVMSnapshot operation middleware
+func (sh *strictHandler) DeleteVMSnapshot(ctx echo.Context, id ID, name SnapshotName, params DeleteVMSnapshotParams) error {
+	var request DeleteVMSnapshotRequestObject
+
+	request.ID = id
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.DeleteVMSnapshot(ctx.Request().Context(), request.(DeleteVMSnapshotRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "DeleteVMSnapshot")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(DeleteVMSnapshotResponseObject); ok {
+		return validResponse.VisitDeleteVMSnapshotResponse(ctx.Response())
+	} else if response != nil {
+		return fmt.Errorf("unexpected response type: %T", response)
+	}
+	return nil
+}
+
+// RestoreVMSnapshot operation middleware
+func (sh *strictHandler) RestoreVMSnapshot(ctx echo.Context, id ID, name SnapshotName, params RestoreVMSnapshotParams) error {
+	var request RestoreVMSnapshotRequestObject
+
+	request.ID = id
+	request.Name = name
+	request.Params = params
+
+	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
+		return sh.ssi.RestoreVMSnapshot(ctx.Request().Context(), request.(RestoreVMSnapshotRequestObject))
+	}
+	for _, middleware := range sh.middlewares {
+		handler = middleware(handler, "RestoreVMSnapshot")
+	}
+
+	response, err := handler(ctx, request)
+
+	if err != nil {
+		return err
+	} else if validResponse, ok := response.(RestoreVMSnapshotResponseObject); ok {
+		return validResponse.VisitRestoreVMSnapshotResponse(ctx.Response())
 	} else if response != nil {
 		return fmt.Errorf("unexpected response type: %T", response)
 	}

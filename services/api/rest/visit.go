@@ -9,9 +9,11 @@ func (a answer) VisitAttachVMNICResponse(w http.ResponseWriter) error          {
 func (a answer) VisitCancelOperationResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitCreateNetworkResponse(w http.ResponseWriter) error        { return a.write(w) }
 func (a answer) VisitCreateVMResponse(w http.ResponseWriter) error             { return a.write(w) }
+func (a answer) VisitCreateVMSnapshotResponse(w http.ResponseWriter) error     { return a.write(w) }
 func (a answer) VisitCreateVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitDeleteNetworkResponse(w http.ResponseWriter) error        { return a.write(w) }
 func (a answer) VisitDeleteVMResponse(w http.ResponseWriter) error             { return a.write(w) }
+func (a answer) VisitDeleteVMSnapshotResponse(w http.ResponseWriter) error     { return a.write(w) }
 func (a answer) VisitDeleteVolumeResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitDetachVMDiskResponse(w http.ResponseWriter) error         { return a.write(w) }
 func (a answer) VisitDetachVMNICResponse(w http.ResponseWriter) error          { return a.write(w) }
@@ -45,6 +47,7 @@ func (a answer) VisitListPoolHistoryResponse(w http.ResponseWriter) error      {
 func (a answer) VisitListPoolsResponse(w http.ResponseWriter) error            { return a.write(w) }
 func (a answer) VisitListUnmanagedVMsResponse(w http.ResponseWriter) error     { return a.write(w) }
 func (a answer) VisitListVMHistoryResponse(w http.ResponseWriter) error        { return a.write(w) }
+func (a answer) VisitListVMSnapshotsResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitListVMStatsHistoryResponse(w http.ResponseWriter) error   { return a.write(w) }
 func (a answer) VisitListVMsResponse(w http.ResponseWriter) error              { return a.write(w) }
 func (a answer) VisitListVolumeHistoryResponse(w http.ResponseWriter) error    { return a.write(w) }
@@ -55,6 +58,7 @@ func (a answer) VisitPauseVMResponse(w http.ResponseWriter) error              {
 func (a answer) VisitRebootVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitResetVMResponse(w http.ResponseWriter) error              { return a.write(w) }
 func (a answer) VisitResizeVMDiskResponse(w http.ResponseWriter) error         { return a.write(w) }
+func (a answer) VisitRestoreVMSnapshotResponse(w http.ResponseWriter) error    { return a.write(w) }
 func (a answer) VisitResumeVMResponse(w http.ResponseWriter) error             { return a.write(w) }
 func (a answer) VisitRetryDeadLetterResponse(w http.ResponseWriter) error      { return a.write(w) }
 func (a answer) VisitRevertVMResponse(w http.ResponseWriter) error             { return a.write(w) }

@@ -119,6 +119,15 @@ type Domain struct {
 	Managed bool
 }
 
+// Snapshot of a domain. Name tells it apart from the domain's others.
+type Snapshot struct {
+	Name        string
+	Description string
+	Memory      bool   // of the guest, which it then continues with
+	Parent      string // observed: the snapshot that the domain was at or had gone on from, "" for none
+	State       State  // observed: of the domain when it was taken
+}
+
 // Description is what the hypervisor has of a domain, in the terms of a spec. What a spec has no words for is left out;
 // Accelerator and the names of devices are not told.
 type Description struct {
@@ -193,6 +202,20 @@ type Driver interface {
 	// screen. A domain that is off needs nothing. ErrNotFound; ErrInvalid when the hypervisor refuses; ErrRefused when
 	// the guest does not let go of a device.
 	Adjust(ctx context.Context, spec Spec) error
+
+	// Snapshot keeps a domain's disks as they are, of one that runs or is paused with its memory; it goes on as it was. A
+	// snapshot of the name is success. ErrConflict for the memory of a domain that is off, ErrUnsupported for one that is
+	// active without it, ErrInvalid when the hypervisor refuses the domain or its disks; ErrNotFound.
+	Snapshot(ctx context.Context, id uuid.UUID, snap Snapshot) error
+	// RestoreSnapshot brings a domain back: its disks, its configuration, and where the snapshot has memory the guest,
+	// running or paused as it was; without, the domain is off. Nothing tells whether that was done: repeated, it happens
+	// again. ErrConflict when it is active and the snapshot has no memory; ErrNotFound.
+	RestoreSnapshot(ctx context.Context, id uuid.UUID, name string) error
+	// DeleteSnapshot gives one up; those after it go on from the one before it. One that is not there is success.
+	// ErrNotFound when there is no domain.
+	DeleteSnapshot(ctx context.Context, id uuid.UUID, name string) error
+	// Snapshots are those of a domain, by name. ErrNotFound.
+	Snapshots(ctx context.Context, id uuid.UUID) ([]Snapshot, error)
 
 	// SetAutostart says whether the domain starts with the hypervisor. ErrNotFound.
 	SetAutostart(ctx context.Context, id uuid.UUID, on bool) error

@@ -141,6 +141,12 @@ func Decide(m Machine, c any) ([]any, error) {
 		return m.resizeDisk(c)
 	case ChangeDisk:
 		return m.changeDisk(c)
+	case Snapshot:
+		return m.snapshot(c)
+	case RestoreSnapshot:
+		return m.restoreSnapshot(c)
+	case DeleteSnapshot:
+		return m.deleteSnapshot(c)
 	case Delete:
 		return m.delete(c)
 	case Remove:
@@ -250,6 +256,12 @@ func (m Machine) fact(c any) ([]any, error) {
 			return []any{vm.Reset{}}, nil
 		case "vm.reboot":
 			return []any{vm.Rebooted{}}, nil
+		case "vm.snapshot":
+			return []any{vm.Snapshotted{Taken: m.Take}}, nil
+		case "vm.restore_snapshot":
+			return []any{m.Restore}, nil
+		case "vm.delete_snapshot":
+			return []any{m.Drop}, nil
 		}
 		return []any{m.seen(c.State, "")}, nil
 	case Failed:
@@ -275,6 +287,12 @@ func (m Machine) fact(c any) ([]any, error) {
 			return []any{vm.ImportFailed{Problem: c.Problem}}, nil
 		case "vm.repair":
 			return []any{vm.RepairFailed{Problem: c.Problem, State: c.State}}, nil
+		case "vm.snapshot":
+			return []any{vm.SnapshotFailed{Problem: c.Problem, State: c.State}}, nil
+		case "vm.restore_snapshot":
+			return []any{vm.RestoreFailed{Problem: c.Problem, State: c.State}}, nil
+		case "vm.delete_snapshot":
+			return []any{vm.SnapshotRemoveFailed{Problem: c.Problem, State: c.State}}, nil
 		case "vm.remove":
 			return []any{vm.RemoveFailed{Problem: c.Problem, State: c.State}}, nil
 		}

@@ -72,6 +72,9 @@ func (m Machine) detachDisk(c DetachDisk) ([]any, error) {
 	if m.active() && m.Spec.Disks[at].Bus == "sata" {
 		return nil, problem.New(problem.InvalidState, "a sata disk cannot be taken from a running guest; stop it first")
 	}
+	if p := m.held(m.Spec.Disks[at]); p != nil {
+		return nil, p
+	}
 	return []any{vm.DiskChangeRequested{Operation: c.Operation, Detach: c.Name, Keep: c.Keep, Running: m.active()}}, nil
 }
 
@@ -91,6 +94,9 @@ func (m Machine) resizeDisk(c ResizeDisk) ([]any, error) {
 		return nil, problem.Invalid(problem.Field{Field: "size_gb", Detail: "is less than the disk has, and a disk only grows"})
 	case c.SizeGB == size:
 		return nil, problem.New(problem.InvalidState, "the disk has %d GiB already", size)
+	}
+	if p := m.held(m.Spec.Disks[at]); p != nil {
+		return nil, p
 	}
 	return []any{vm.DiskChangeRequested{Operation: c.Operation, Resize: c.Name, SizeGB: c.SizeGB, Running: m.active()}}, nil
 }

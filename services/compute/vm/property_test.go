@@ -57,10 +57,11 @@ func TestAnyOrder(t *testing.T) {
 			in := func(kind string) events.Intent {
 				return events.Intent{Type: kind, Command: events.DerivedID(op, kind), Operation: op}
 			}
-			switch rapid.IntRange(0, 21).Draw(t, "what") {
+			switch rapid.IntRange(0, 24).Draw(t, "what") {
 			case 0:
 				c := create(op)
 				c.Intent = in("vm.create")
+				c.Spec.Disks[0].Format = rapid.SampledFrom([]string{"qcow2", "qcow2", "raw"}).Draw(t, "format")
 				step(c)
 			case 1: // a step is only ever sent by the process that is under way
 				if m.State == wire.StateCreating && m.Process != uuid.Nil && m.Intent == nil {
@@ -119,7 +120,7 @@ func TestAnyOrder(t *testing.T) {
 			case 18:
 				step(vm.DetachNIC{Intent: in("vm.detach_network"), DetachNICData: wire.DetachNICData{Name: device(t, "nic")}})
 			case 19:
-				step(vm.AttachDisk{Intent: in("vm.attach_disk"), AttachDiskData: wire.AttachDiskData{Disk: wire.Disk{SizeGB: 1, Bus: "virtio"}}})
+				step(vm.AttachDisk{Intent: in("vm.attach_disk"), AttachDiskData: wire.AttachDiskData{Disk: wire.Disk{SizeGB: 1, Bus: "virtio", Format: "qcow2"}}})
 			case 20:
 				if force {
 					step(vm.DetachDisk{Intent: in("vm.detach_disk"), DetachDiskData: wire.DetachDiskData{Name: device(t, "disk")}})
@@ -131,6 +132,12 @@ func TestAnyOrder(t *testing.T) {
 					op = m.Process
 					step(vm.ChangeDisk{Intent: in("vm.change_disk"), Source: &wire.Source{Path: "/" + op.String()}})
 				}
+			case 22:
+				step(vm.Snapshot{Intent: in("vm.snapshot"), SnapshotData: wire.SnapshotData{Name: device(t, "s"), Memory: force}})
+			case 23:
+				step(vm.RestoreSnapshot{Intent: in("vm.restore_snapshot"), SnapshotNameData: wire.SnapshotNameData{Name: device(t, "s")}})
+			case 24:
+				step(vm.DeleteSnapshot{Intent: in("vm.delete_snapshot"), SnapshotNameData: wire.SnapshotNameData{Name: device(t, "s")}})
 			}
 		}
 		again := vm.Decider.Initial()
@@ -190,6 +197,13 @@ func (w *world) see(e events.Event, m vm.Machine) {
 		!same(w.t, shown(v), m.Spec) || len(v.Pending) != len(m.Pending) {
 		w.t.Fatalf("after %s the view is %s (deleted %t), the machine %+v", e.Type, next, deleted, m)
 	}
+	shown := wire.Snapshots{All: v.Snapshots}
+	if v.Snapshot != nil {
+		shown.Current = *v.Snapshot
+	}
+	if !slices.EqualFunc(shown.All, m.Snapshots.All, func(a, b wire.Snapshot) bool { return reflect.DeepEqual(a.Taken, b.Taken) }) || shown.Current != m.Snapshots.Current {
+		w.t.Fatalf("after %s the view shows %+v, the machine has %+v", e.Type, shown, m.Snapshots)
+	}
 	if held := w.held[eventstore.Name{Scope: wire.NameScope, Value: m.Spec.Name}]; held == m.Ended || len(w.held) > 1 {
 		w.t.Fatalf("after %s, ended %t: holds %v", e.Type, m.Ended, w.held)
 	}
@@ -210,6 +224,7 @@ func same(t *rapid.T, a, b wire.Spec) bool {
 }
 
 func check(t *rapid.T, before vm.Machine, c any, m vm.Machine) {
+	tree(t, m)
 	switch {
 	case m.Defined && m.Intent == nil && len(m.Sources) != len(m.Spec.Disks):
 		t.Fatalf("%T: %d sources for %d disks", c, len(m.Sources), len(m.Spec.Disks))
@@ -229,6 +244,25 @@ func check(t *rapid.T, before vm.Machine, c any, m vm.Machine) {
 		t.Fatalf("%T: one process took another's place", c)
 	case before.Intent != nil && m.Intent != nil && before.Intent.Command != m.Intent.Command && !forced(c):
 		t.Fatalf("%T overtook %s without force", c, before.Intent.Type)
+	}
+}
+
+// tree is whole: each goes on from one that is there, and each can be restored as far as its disks go.
+func tree(t *rapid.T, m vm.Machine) {
+	if _, ok := m.Snapshots.Find(m.Snapshots.Current); !ok && m.Snapshots.Current != "" || len(m.Past) != len(m.Snapshots.All) {
+		t.Fatalf("at %q of %+v, %d pasts", m.Snapshots.Current, m.Snapshots.All, len(m.Past))
+	}
+	for _, o := range m.Snapshots.All {
+		if o.Parent != nil {
+			if _, ok := m.Snapshots.Find(*o.Parent); !ok {
+				t.Fatalf("%s goes on from %s, which is not there", o.Name, *o.Parent)
+			}
+		}
+		for _, d := range m.Past[o.Name].Spec.Disks {
+			if !slices.ContainsFunc(m.Spec.Disks, func(now wire.Disk) bool { return now.Name == d.Name && now.SizeGB == d.SizeGB }) {
+				t.Fatalf("%s has %s, which is not as it was", o.Name, d.Name)
+			}
+		}
 	}
 }
 

@@ -43,6 +43,12 @@ type Machine struct {
 	Update   vm.Change
 	Disk     vm.DiskChangeRequested // the process is about
 	Delete   vm.DeleteRequested
+	// Snapshots, each with the machine as it was then.
+	Snapshots vm.Snapshots
+	Past      map[string]Past
+	Take      vm.Taken           // of a snapshot
+	Restore   vm.Restored        // of a restore
+	Drop      vm.SnapshotRemoved // of the delete of a snapshot
 }
 
 // Decider of virtual machines.
@@ -169,6 +175,30 @@ func Evolve(m Machine, event any) Machine {
 		m.Intent = nil
 	case vm.UpdateFailed:
 		m.Intent = nil
+	case vm.SnapshotRequested:
+		m.Take = ev.Taken
+		begin(ev.Intent, "")
+	case vm.Snapshotted:
+		m = m.taken(ev.Taken)
+		m.Intent = nil
+	case vm.SnapshotFailed:
+		settle(ev.State)
+	case vm.RestoreRequested:
+		m.Restore = ev.Restored
+		begin(ev.Intent, "")
+	case vm.Restored:
+		m = m.at(ev)
+		settle(ev.State)
+	case vm.RestoreFailed:
+		settle(ev.State)
+	case vm.SnapshotRemoveRequested:
+		m.Drop = ev.SnapshotRemoved
+		begin(ev.Intent, "")
+	case vm.SnapshotRemoved:
+		m = m.without(ev.Name)
+		m.Intent = nil
+	case vm.SnapshotRemoveFailed:
+		settle(ev.State)
 	case vm.Drifted:
 		m = m.changed(ev.Change)
 		m.Transient = ev.Transient

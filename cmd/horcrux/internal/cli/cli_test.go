@@ -39,30 +39,38 @@ func TestOutput(t *testing.T) {
 	log := answer("GET /api/operations/"+opID.String()+"/log", 200, onePage(openapi.OperationLogEntry{
 		Position: "AAEB", Time: noon, Type: "operation.step_failed", Step: ref("disk 0"), Error: problem.New(problem.StorageUnavailable, "the pool is gone").Document(), Log: ref("open /srv:\tno such file\n"),
 	}))
+	snapshot := func(name string, parent *string, memory bool, state vm.State) vm.Snapshot {
+		return vm.Snapshot{Taken: vm.Taken{Name: name, Parent: parent, Memory: memory, State: state, Description: "of " + name}, CreatedAt: noon}
+	}
+	snapshots := answer("GET /api/vms/web-1/snapshots", 200, onePage(
+		snapshot("base", nil, false, vm.StateStopped), snapshot("left", ref("base"), true, vm.StateRunning),
+		snapshot("right", ref("base"), false, vm.StateStopped), snapshot("leaf", ref("left"), true, vm.StatePaused)))
 	for name, tc := range map[string]struct {
 		script []exchange
 		args   string
 	}{
-		"vm-list":        {[]exchange{vms}, "vm list"},
-		"vm-list-json":   {[]exchange{vms}, "vm list -o json"},
-		"vm-list-yaml":   {[]exchange{vms}, "vm list -o yaml"},
-		"vm-list-name":   {[]exchange{vms}, "vm list -o name"},
-		"vm-list-empty":  {[]exchange{answer("GET /api/vms", 200, page[vm.View]{Items: []vm.View{}})}, "vm list -o json"},
-		"vm-show":        {[]exchange{show}, "vm show web-1"},
-		"vm-show-yaml":   {[]exchange{show}, "vm show web-1 -o yaml"},
-		"vm-history":     {[]exchange{history}, "vm history web-1"},
-		"operation-list": {[]exchange{operations}, "operation list"},
-		"operation-show": {[]exchange{answer("GET /api/operations/"+opID.String(), 200, failed)}, "operation show " + opID.String()},
-		"operation-log":  {[]exchange{log}, "operation log " + opID.String()},
-		"network-list":   {[]exchange{answer("GET /api/networks", 200, onePage(aNetwork()))}, "network list"},
-		"network-show":   {[]exchange{answer("GET /api/networks/lan", 200, aNetwork())}, "network show lan"},
-		"pool-list":      {[]exchange{answer("GET /api/storage/pools", 200, onePage(aPool()))}, "pool list"},
-		"pool-show":      {[]exchange{answer("GET /api/storage/pools/tank%2Fvms", 200, aPool())}, "pool show tank/vms"},
-		"volume-list":    {[]exchange{answer("GET /api/storage/pools/tank%2Fvms/volumes", 200, onePage(aVolume()))}, "volume list tank/vms"},
-		"volume-show":    {[]exchange{answer("GET /api/storage/pools/local/volumes/data", 200, aVolume())}, "volume show local data"},
-		"events":         {[]exchange{answer("GET /api/events", 200, onePage(anEvent(1), anEvent(2)))}, "events"},
-		"features":       {[]exchange{features}, "features"},
-		"features-name":  {[]exchange{features}, "features -o name"},
+		"vm-snapshot-list":      {[]exchange{snapshots}, "vm snapshot list web-1"},
+		"vm-snapshot-list-json": {[]exchange{snapshots}, "vm snapshot list web-1 -o json"},
+		"vm-list":               {[]exchange{vms}, "vm list"},
+		"vm-list-json":          {[]exchange{vms}, "vm list -o json"},
+		"vm-list-yaml":          {[]exchange{vms}, "vm list -o yaml"},
+		"vm-list-name":          {[]exchange{vms}, "vm list -o name"},
+		"vm-list-empty":         {[]exchange{answer("GET /api/vms", 200, page[vm.View]{Items: []vm.View{}})}, "vm list -o json"},
+		"vm-show":               {[]exchange{show}, "vm show web-1"},
+		"vm-show-yaml":          {[]exchange{show}, "vm show web-1 -o yaml"},
+		"vm-history":            {[]exchange{history}, "vm history web-1"},
+		"operation-list":        {[]exchange{operations}, "operation list"},
+		"operation-show":        {[]exchange{answer("GET /api/operations/"+opID.String(), 200, failed)}, "operation show " + opID.String()},
+		"operation-log":         {[]exchange{log}, "operation log " + opID.String()},
+		"network-list":          {[]exchange{answer("GET /api/networks", 200, onePage(aNetwork()))}, "network list"},
+		"network-show":          {[]exchange{answer("GET /api/networks/lan", 200, aNetwork())}, "network show lan"},
+		"pool-list":             {[]exchange{answer("GET /api/storage/pools", 200, onePage(aPool()))}, "pool list"},
+		"pool-show":             {[]exchange{answer("GET /api/storage/pools/tank%2Fvms", 200, aPool())}, "pool show tank/vms"},
+		"volume-list":           {[]exchange{answer("GET /api/storage/pools/tank%2Fvms/volumes", 200, onePage(aVolume()))}, "volume list tank/vms"},
+		"volume-show":           {[]exchange{answer("GET /api/storage/pools/local/volumes/data", 200, aVolume())}, "volume show local data"},
+		"events":                {[]exchange{answer("GET /api/events", 200, onePage(anEvent(1), anEvent(2)))}, "events"},
+		"features":              {[]exchange{features}, "features"},
+		"features-name":         {[]exchange{features}, "features -o name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := horcrux(t, tc.script, strings.Fields(tc.args)...)

@@ -36,6 +36,7 @@ var arguments = map[string]source{
 	"SEQUENCE":  live(letterSequences),
 	"DISK":      live(diskNames),
 	"NIC":       live(nicNames),
+	"SNAPSHOT":  live(snapshotNames),
 
 	"horcrux vm disk attach DISK":   pairs(newDisk),
 	"horcrux vm nic attach NETWORK": pairs(newNIC),

@@ -35,6 +35,7 @@ func TestLiveNames(t *testing.T) {
 	history := answer("GET /api/vms/web-1/history", 200, onePage(
 		openapi.HistoryEntry{Position: "AAEB", Version: 1, Time: noon, Type: "vm.create_requested", Actor: "uid:0", Before: map[string]any{}, After: map[string]any{}},
 		openapi.HistoryEntry{Position: "AAEC", Version: 2, Time: noon, Type: "vm.updated", Actor: "uid:0", Before: map[string]any{}, After: map[string]any{}}))
+	snapshots := answer("GET /api/vms/web-1/snapshots", 200, onePage(vm.Snapshot{Taken: vm.Taken{Name: "before", Description: "the upgrade", State: vm.StateStopped}, CreatedAt: noon}))
 	for _, tc := range []struct {
 		script []exchange
 		line   []string
@@ -54,6 +55,7 @@ func TestLiveNames(t *testing.T) {
 		{[]exchange{history}, []string{"vm", "revert", "web-1", "--to", ""}, "AAEC\t2026-01-02 12:00:00 vm.updated | AAEB\t2026-01-02 12:00:00 vm.create_requested"},
 		{[]exchange{show}, []string{"vm", "disk", "detach", "web-1", "disk0"}, "disk0\t10 GiB local"},
 		{[]exchange{show}, []string{"vm", "nic", "detach", "web-1", "n"}, "nic0\tdefault"},
+		{[]exchange{snapshots}, []string{"vm", "snapshot", "restore", "web-1", "b"}, "before\tthe upgrade"},
 		{[]exchange{pools}, []string{"vm", "disk", "attach", "web-1", "size_gb=1,pool="}, "size_gb=1,pool=tank/vms\tdir /srv/vms"},
 		{[]exchange{show}, []string{"vm", "update", "web-1", "--disk", "name="}, "name=disk0\t10 GiB local | name=disk1\t5 GiB local"},
 		{nil, []string{"vm", "update", "--disk", "name="}, ""},

@@ -145,7 +145,7 @@ func aVM(name string, state vm.State) vm.View {
 			{Name: "disk1", Pool: "local", SizeGB: 5, Format: "raw", Bus: "scsi", Cache: "default", Discard: "unmap"},
 		},
 		Networks: []vm.NIC{{Name: "nic0", Network: "default", Model: "virtio", Link: "up"}}, OnDrift: "record", Accelerator: ref("tcg"),
-		Pending: vm.Fields{}, State: state, NativeID: ref(vmID.String()), ObservedAt: &noon,
+		Pending: vm.Fields{}, Snapshots: []vm.Snapshot{}, State: state, NativeID: ref(vmID.String()), ObservedAt: &noon,
 	}
 }
 

@@ -42,7 +42,7 @@ func vmPaths(ctx context.Context, c *client.Client, _ []string, begin string) ([
 	return names, err
 }
 
-// diskNames and nicNames are those of the machine before them.
+// diskNames, nicNames and snapshotNames are those of the machine before them.
 func diskNames(ctx context.Context, c *client.Client, args []string, _ string) ([]cobra.Completion, error) {
 	if len(args) == 0 {
 		return nil, nil
@@ -59,6 +59,15 @@ func nicNames(ctx context.Context, c *client.Client, args []string, _ string) ([
 	v, err := client.Decode[openapi.VM](c.GetVM(ctx, args[0], nil))
 	return offers(v.Networks, err, func(n openapi.VMNIC) string { return n.Name },
 		func(n openapi.VMNIC) string { return n.Network + " " + text(n.MAC) })
+}
+
+func snapshotNames(ctx context.Context, c *client.Client, args []string, _ string) ([]cobra.Completion, error) {
+	if len(args) == 0 {
+		return nil, nil
+	}
+	list, err := client.Decode[openapi.VMSnapshotList](c.ListVMSnapshots(ctx, args[0], nil))
+	return offers(list.Items, err, func(o openapi.VMSnapshot) string { return o.Name },
+		func(o openapi.VMSnapshot) string { return o.Description })
 }
 
 // vmTags are those that machines have.

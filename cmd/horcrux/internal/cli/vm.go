@@ -16,7 +16,7 @@ import (
 func (a *app) vm() *cobra.Command {
 	return group("vm", "Virtual machines",
 		a.vmList(), a.vmShow(), a.vmCreate(), a.vmStart(), a.vmStop(), a.vmShutdown(), a.vmPause(), a.vmResume(),
-		a.vmReboot(), a.vmReset(), a.vmUpdate(), a.vmDelete(), a.vmDisk(), a.vmNIC(), a.vmStats(), a.vmUnmanaged(), a.vmImport(),
+		a.vmReboot(), a.vmReset(), a.vmUpdate(), a.vmDelete(), a.vmDisk(), a.vmNIC(), a.vmSnapshot(), a.vmStats(), a.vmUnmanaged(), a.vmImport(),
 		a.history("history VM", "What happened to a virtual machine",
 			func(ctx context.Context, s *session, args []string, size *int, cursor *string) (openapi.History, error) {
 				return client.Decode[openapi.History](s.ListVMHistory(ctx, args[0], &openapi.ListVMHistoryParams{Limit: size, Cursor: cursor}))

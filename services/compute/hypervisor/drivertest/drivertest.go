@@ -33,6 +33,8 @@ const (
 	Reset Capability = "reset"
 	// Change: what runs can be changed.
 	Change Capability = "change"
+	// Snapshot: domains can be kept in snapshots.
+	Snapshot Capability = "snapshot"
 	// Persist: domains outlive the last connection.
 	Persist Capability = "persist"
 	// Rename: a domain that is defined again may have another name.
@@ -68,6 +70,11 @@ type Harness struct {
 	Sees func(t *testing.T, id uuid.UUID, running bool) hypervisor.Spec
 	// Volume makes a disk of a size in bytes that a guest can have.
 	Volume func(t *testing.T, index int, size int64) hypervisor.Disk
+	// Image makes a disk of 1 MiB that keeps snapshots. Write and Read go to its first bytes, past the hypervisor, of a
+	// domain that is off.
+	Image func(t *testing.T) hypervisor.Disk
+	Write func(t *testing.T, disk hypervisor.Disk, pattern byte)
+	Read  func(t *testing.T, disk hypervisor.Disk) byte
 	// Crash ends a running guest by other means than the driver.
 	Crash func(t *testing.T, id uuid.UUID)
 	// Died says how the hypervisor itself ended since it was last asked, though nobody ended it, once it is back; ""
@@ -103,6 +110,9 @@ func Run(t *testing.T, h Harness) {
 		{"Adjust", (*suite).adjust},
 		{"Adopt", (*suite).adopt},
 		{"Describe", (*suite).describe},
+		{"Snapshot", (*suite).snapshot},
+		{"RestoreSnapshot", (*suite).restoreSnapshot},
+		{"DeleteSnapshot", (*suite).deleteSnapshot},
 		{"SetAutostart", (*suite).autostart},
 		{"SetDescription", (*suite).description},
 		{"Domain", (*suite).domain},

@@ -20,7 +20,8 @@ import (
 // Effects counts what really happened to one domain, so that a test can tell once from twice. A repeated mutation
 // that found its work done is not counted.
 type Effects struct {
-	Defined, Undefined, Started, Destroyed, Shutdown, Paused, Resumed, Reset, Reboot, Configured, Adjusted, Adopted, Autostart, Description int
+	Defined, Undefined, Started, Destroyed, Shutdown, Paused, Resumed, Reset, Reboot, Configured, Adjusted, Adopted, Autostart, Description,
+	Snapshot, Restored, SnapshotDeleted int
 }
 
 type domain struct {
@@ -28,6 +29,8 @@ type domain struct {
 	live    hypervisor.Spec // what runs has
 	state   hypervisor.State
 	managed bool
+	snaps   []snapshot
+	at      string // the snapshot that it is at or has gone on from
 }
 
 // Hypervisor holds the domains.
@@ -36,6 +39,7 @@ type Hypervisor struct {
 	domains map[uuid.UUID]*domain
 	names   map[string]uuid.UUID
 	effects map[uuid.UUID]*Effects
+	bytes   map[string]byte // the first of each disk, by its path
 	faults  []Fault
 	latency time.Duration
 	down    bool
@@ -55,6 +59,7 @@ func New() *Hypervisor {
 		domains: map[uuid.UUID]*domain{},
 		names:   map[string]uuid.UUID{},
 		effects: map[uuid.UUID]*Effects{},
+		bytes:   map[string]byte{},
 		drivers: map[*Driver]struct{}{},
 
 		lans: map[uuid.UUID]*lan{}, lanEffects: map[uuid.UUID]NetworkEffects{},

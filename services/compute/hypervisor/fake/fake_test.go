@@ -57,6 +57,11 @@ func TestConformance(t *testing.T) {
 		Volume: func(_ *testing.T, index int, size int64) hypervisor.Disk {
 			return hypervisor.Disk{Index: index, Type: "file", Path: fmt.Sprintf("/%d", index), Format: "raw", SizeBytes: size, Bus: "virtio", Cache: "default", Discard: "unmap"}
 		},
+		Image: func(*testing.T) hypervisor.Disk {
+			return hypervisor.Disk{Type: "file", Path: "/" + uuid.NewString(), Format: "qcow2", SizeBytes: 1 << 20, Bus: "virtio", Cache: "default", Discard: "unmap"}
+		},
+		Write: func(_ *testing.T, disk hypervisor.Disk, pattern byte) { h.Write(disk.Path, pattern) },
+		Read:  func(_ *testing.T, disk hypervisor.Disk) byte { return h.Read(disk.Path) },
 		Crash: func(_ *testing.T, id uuid.UUID) { h.Become(id, hypervisor.Crashed, "crashed") },
 	})
 }

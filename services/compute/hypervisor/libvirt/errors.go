@@ -14,7 +14,7 @@ import (
 // operation failed, system error) mean that it would not do what it was told: ErrInvalid.
 func meaning(code golibvirt.ErrorNumber) error {
 	switch code {
-	case golibvirt.ErrNoDomain, golibvirt.ErrNoNetwork:
+	case golibvirt.ErrNoDomain, golibvirt.ErrNoDomainSnapshot, golibvirt.ErrNoNetwork:
 		return hypervisor.ErrNotFound
 	case golibvirt.ErrDomExist, golibvirt.ErrNetworkExist:
 		return hypervisor.ErrAlreadyExists

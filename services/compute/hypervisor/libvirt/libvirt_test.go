@@ -201,7 +201,7 @@ func TestConformanceOnTheTestDriver(t *testing.T) {
 		Description: description(l),
 		Lacks: map[drivertest.Capability]string{
 			drivertest.Crash: "its guests have no process", drivertest.Reset: "the test driver has no reset",
-			drivertest.Change: "its guests have no devices",
+			drivertest.Change: "its guests have no devices", drivertest.Snapshot: "its guests have no disks",
 		},
 	})
 }
@@ -220,6 +220,9 @@ func TestConformanceOnQEMU(t *testing.T) {
 		Networks:    []string{"default"},
 		Sees:        sees(l),
 		Volume:      volume,
+		Image:       qcow2,
+		Write:       write,
+		Read:        read,
 		Break:       p.breakOff,
 		Hang:        p.hang,
 		Foreign:     foreign(l, "qemu", "x86_64"),

@@ -135,6 +135,11 @@ func (s *session) broken() bool {
 // exchange makes one call. It returns when the daemon has answered, ctx has ended, or the connection has. A call that
 // its caller left goes on until the daemon answers or CallTimeout ends the connection.
 func exchange[T any](ctx context.Context, s *session, o outcome, f func(*golibvirt.Libvirt) (T, error)) (T, error) {
+	return exchangeWithin(ctx, s, o, s.d.opts.CallTimeout, f)
+}
+
+// exchangeWithin is exchange for what may take another time than CallTimeout.
+func exchangeWithin[T any](ctx context.Context, s *session, o outcome, limit time.Duration, f func(*golibvirt.Libvirt) (T, error)) (T, error) {
 	var none T
 	select {
 	case s.calls <- struct{}{}:
@@ -150,7 +155,7 @@ func exchange[T any](ctx context.Context, s *session, o outcome, f func(*golibvi
 	answered := make(chan answer, 1)
 	go func() { // owned by the session: it holds a token
 		defer func() { <-s.calls }()
-		watchdog := time.AfterFunc(s.d.opts.CallTimeout, s.drop)
+		watchdog := time.AfterFunc(limit, s.drop)
 		defer watchdog.Stop()
 		v, err := f(s.lv)
 		answered <- answer{v, err}

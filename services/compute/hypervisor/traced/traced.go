@@ -107,6 +107,22 @@ func (d driver) Describe(ctx context.Context, id uuid.UUID, seen uint64) (hyperv
 	return answer(ctx, "Describe", id, func(ctx context.Context) (hypervisor.Description, error) { return d.Driver.Describe(ctx, id, seen) })
 }
 
+func (d driver) Snapshot(ctx context.Context, id uuid.UUID, snap hypervisor.Snapshot) error {
+	return span(ctx, "Snapshot", id, func(ctx context.Context) error { return d.Driver.Snapshot(ctx, id, snap) })
+}
+
+func (d driver) RestoreSnapshot(ctx context.Context, id uuid.UUID, name string) error {
+	return span(ctx, "RestoreSnapshot", id, func(ctx context.Context) error { return d.Driver.RestoreSnapshot(ctx, id, name) })
+}
+
+func (d driver) DeleteSnapshot(ctx context.Context, id uuid.UUID, name string) error {
+	return span(ctx, "DeleteSnapshot", id, func(ctx context.Context) error { return d.Driver.DeleteSnapshot(ctx, id, name) })
+}
+
+func (d driver) Snapshots(ctx context.Context, id uuid.UUID) ([]hypervisor.Snapshot, error) {
+	return answer(ctx, "Snapshots", id, func(ctx context.Context) ([]hypervisor.Snapshot, error) { return d.Driver.Snapshots(ctx, id) })
+}
+
 func (d driver) SetAutostart(ctx context.Context, id uuid.UUID, on bool) error {
 	return span(ctx, "SetAutostart", id, func(ctx context.Context) error { return d.Driver.SetAutostart(ctx, id, on) })
 }

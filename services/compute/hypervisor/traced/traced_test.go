@@ -88,7 +88,7 @@ func TestTransparent(t *testing.T) {
 	h.AddNetwork(network.Definition{ID: uuid.New(), Spec: wire.Spec{Name: "default"}}, true)
 	lacks := map[drivertest.Capability]string{}
 	for _, c := range []drivertest.Capability{
-		drivertest.Break, drivertest.Hang, drivertest.Foreign, drivertest.Describe, drivertest.Crash, drivertest.Change,
+		drivertest.Break, drivertest.Hang, drivertest.Foreign, drivertest.Describe, drivertest.Crash, drivertest.Change, drivertest.Snapshot,
 	} {
 		lacks[c] = "tried on the fake itself"
 	}
