@@ -325,7 +325,7 @@ type ClientInterface interface {
 	// Asked of the nodes; one that does not answer is named in `missing`.
 	//
 	// Corresponds with GET /api/vms/unmanaged (the `ListUnmanagedVMs` operationId).
-	ListUnmanagedVMs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+	ListUnmanagedVMs(ctx context.Context, params *ListUnmanagedVMsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// DeleteVM Delete a virtual machine and its disks
 	//
@@ -1211,8 +1211,8 @@ func (c *API) ImportVM(ctx context.Context, params *ImportVMParams, body ImportV
 // Asked of the nodes; one that does not answer is named in `missing`.
 //
 // Corresponds with GET /api/vms/unmanaged (the `ListUnmanagedVMs` operationId).
-func (c *API) ListUnmanagedVMs(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewListUnmanagedVMsRequest(c.Server)
+func (c *API) ListUnmanagedVMs(ctx context.Context, params *ListUnmanagedVMsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListUnmanagedVMsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -4541,7 +4541,7 @@ func NewImportVMRequestWithBody(server string, params *ImportVMParams, contentTy
 }
 
 // NewListUnmanagedVMsRequest constructs an http.Request for the ListUnmanagedVMs method
-func NewListUnmanagedVMsRequest(server string) (*http.Request, error) {
+func NewListUnmanagedVMsRequest(server string, params *ListUnmanagedVMsParams) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -4557,6 +4557,33 @@ func NewListUnmanagedVMsRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.MinPosition != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "min_position", *params.MinPosition, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)

@@ -1224,6 +1224,12 @@ type ImportVMParams struct {
 	IdempotencyKey *IdempotencyKey `json:"Idempotency-Key,omitempty"`
 }
 
+// ListUnmanagedVMsParams defines parameters for ListUnmanagedVMs.
+type ListUnmanagedVMsParams struct {
+	// MinPosition Wait, at most 5 s, until the answer knows the log up to here
+	MinPosition *MinPosition `form:"min_position,omitempty" json:"min_position,omitempty"`
+}
+
 // DeleteVMParams defines parameters for DeleteVM.
 type DeleteVMParams struct {
 	// Force Also when it runs or another operation is in flight

@@ -73,7 +73,7 @@ func TestPlannedRoutes(t *testing.T) {
 	if n == 0 {
 		t.Error("no planned routes were found")
 	}
-	w.get("/api/vms/unmanaged").problem(problem.NotImplemented)
+	w.post("/api/vms/x/clone", "").problem(problem.NotImplemented)
 }
 
 // TestFieldsAreTheDocuments: a type that Go writes itself has exactly the fields that the document gives it.

@@ -118,7 +118,7 @@ type ServerInterface interface {
 	ImportVM(ctx echo.Context, params ImportVMParams) error
 	// ListUnmanagedVMs List guests that others made
 	// (GET /api/vms/unmanaged)
-	ListUnmanagedVMs(ctx echo.Context) error
+	ListUnmanagedVMs(ctx echo.Context, params ListUnmanagedVMsParams) error
 	// DeleteVM Delete a virtual machine and its disks
 	// (DELETE /api/vms/{id})
 	DeleteVM(ctx echo.Context, id ID, params DeleteVMParams) error
@@ -1506,8 +1506,17 @@ func (w *ServerInterfaceWrapper) ImportVM(ctx echo.Context) error {
 func (w *ServerInterfaceWrapper) ListUnmanagedVMs(ctx echo.Context) error {
 	var err error
 
+	// Parameter object where we will unmarshal all parameters from the context
+	var params ListUnmanagedVMsParams
+	// ------------- Optional query parameter "min_position" -------------
+
+	err = runtime.BindQueryParameterWithOptions("form", true, false, "min_position", ctx.QueryParams(), &params.MinPosition, runtime.BindQueryParameterOptions{Type: "string", Format: ""})
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("Invalid format for parameter min_position: %s", err))
+	}
+
 	// Invoke the callback with all the unmarshaled arguments
-	err = w.Handler.ListUnmanagedVMs(ctx)
+	err = w.Handler.ListUnmanagedVMs(ctx, params)
 	return err
 }
 
@@ -4758,6 +4767,7 @@ func (response ImportVMdefaultApplicationProblemPlusJSONResponse) VisitImportVMR
 }
 
 type ListUnmanagedVMsRequestObject struct {
+	Params ListUnmanagedVMsParams
 }
 
 type ListUnmanagedVMsResponseObject interface {
@@ -7497,8 +7507,10 @@ func (sh *strictHandler) ImportVM(ctx echo.Context, params ImportVMParams) error
 }
 
 // ListUnmanagedVMs operation middleware
-func (sh *strictHandler) ListUnmanagedVMs(ctx echo.Context) error {
+func (sh *strictHandler) ListUnmanagedVMs(ctx echo.Context, params ListUnmanagedVMsParams) error {
 	var request ListUnmanagedVMsRequestObject
+
+	request.Params = params
 
 	handler := func(ctx echo.Context, request interface{}) (interface{}, error) {
 		return sh.ssi.ListUnmanagedVMs(ctx.Request().Context(), request.(ListUnmanagedVMsRequestObject))

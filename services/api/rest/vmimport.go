@@ -12,6 +12,9 @@ import (
 
 // ListUnmanagedVMs implements StrictServerInterface, as the method below does.
 func (s *Server) ListUnmanagedVMs(ctx context.Context, _ ListUnmanagedVMsRequestObject) (ListUnmanagedVMsResponseObject, error) {
+	if err := s.caughtUp(ctx, vm.Kind); err != nil {
+		return nil, err
+	}
 	all, err := s.Usage.Unmanaged(ctx)
 	if err != nil {
 		return nil, err

@@ -115,7 +115,7 @@ func (m Machine) inspected(c Inspected) ([]any, error) {
 		return nil, err
 	}
 	repairs := m.Spec.OnDrift == "repair" && !m.GaveUp
-	if change == nil && c.Transient == m.Transient && !(c.Transient && repairs) {
+	if change == nil && c.Transient == m.Transient && (!c.Transient || !repairs) {
 		return nil, nil
 	}
 	if repairs {

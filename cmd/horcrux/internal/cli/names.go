@@ -131,11 +131,11 @@ func letterSequences(ctx context.Context, c *client.Client, _ []string, _ string
 }
 
 func unmanagedNames(ctx context.Context, c *client.Client, _ []string, _ string) ([]cobra.Completion, error) {
-	all, err := client.Decode[openapi.UnmanagedVMs](c.ListUnmanagedVMs(ctx))
+	all, err := client.Decode[openapi.UnmanagedVMs](c.ListUnmanagedVMs(ctx, nil))
 	return offers(all.Items, err, func(u openapi.UnmanagedVM) string { return u.NativeID }, func(u openapi.UnmanagedVM) string { return string(u.State) })
 }
 
 func networkNames(ctx context.Context, c *client.Client, _ []string, begin string) ([]cobra.Completion, error) {
 	list, err := client.Decode[openapi.NetworkList](c.ListNetworks(ctx, &openapi.ListNetworksParams{Q: optional(begin), Limit: limit(mostNames)}))
-	return offers(list.Items, err, func(n openapi.Network) string { return n.Name }, func(n openapi.Network) string { return string(n.Mode) })
+	return offers(list.Items, err, func(n openapi.Network) string { return n.Name }, func(n openapi.Network) string { return n.Mode })
 }

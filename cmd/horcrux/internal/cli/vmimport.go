@@ -13,7 +13,7 @@ import (
 
 func (a *app) vmUnmanaged() *cobra.Command {
 	return a.leaf("unmanaged", "List guests that others made", func(ctx context.Context, s *session, _ []string) error {
-		all, err := client.Decode[openapi.UnmanagedVMs](s.ListUnmanagedVMs(ctx))
+		all, err := client.Decode[openapi.UnmanagedVMs](s.ListUnmanagedVMs(ctx, nil))
 		if err != nil {
 			return err
 		}
