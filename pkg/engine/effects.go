@@ -83,6 +83,20 @@ func (x *effects) idle(stream events.Stream, do func(context.Context)) {
 	}
 }
 
+// learn says which version of a stream the effect is of that runs for it without having known: one that is scheduled for
+// the same version is then no other. An effect that was cut off meanwhile is not to go on.
+func (x *effects) learn(ctx context.Context, stream events.Stream, version int64) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if ctx.Err() != nil {
+		return false
+	}
+	if r := x.running[stream]; r != nil {
+		r.version = max(r.version, version)
+	}
+	return true
+}
+
 // launch needs the lock.
 func (x *effects) launch(stream events.Stream, w *waiting) {
 	ctx, cancel := context.WithCancel(x.ctx)
@@ -97,7 +111,7 @@ func (x *effects) launch(stream events.Stream, w *waiting) {
 		if len(x.last) >= remembered {
 			clear(x.last)
 		}
-		x.last[stream] = max(x.last[stream], w.version)
+		x.last[stream] = max(x.last[stream], r.version)
 		if r.next != nil && x.ctx.Err() == nil {
 			x.launch(stream, r.next)
 		}
@@ -174,7 +188,7 @@ func (k *Kind[S]) current(ctx context.Context, e *Engine, stream events.Stream) 
 		}
 		return
 	}
-	if i := k.Intent(s); i != nil {
+	if i := k.Intent(s); i != nil && e.effects.learn(ctx, stream, known[0].Head.Version) {
 		k.perform(ctx, e, known, s, *i)
 	}
 }
