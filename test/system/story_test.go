@@ -100,7 +100,7 @@ func (s *story) create(t *testing.T) {
 	if disks := virsh(t, s.Instance, "domblklist", "t1"); len(files) != 1 || !strings.Contains(disks, files[0]) {
 		t.Errorf("volumes %q, the domain has\n%s", files, disks)
 	}
-	instance.Eventually(t, time.Minute, "the guest says that it has come to user space", func() bool {
+	instance.Eventually(t, 3*time.Minute, "the guest says that it has come to user space", func() bool {
 		return strings.Contains(s.said.String(), guest.Line)
 	})
 }
@@ -190,7 +190,7 @@ func (s *story) power(t *testing.T) {
 		}
 	}
 	s.Must("POST", "/api/vms/t1/reset", nil)
-	instance.Eventually(t, time.Minute, "the guest has come to user space again", func() bool {
+	instance.Eventually(t, 3*time.Minute, "the guest has come to user space again", func() bool {
 		return strings.Count(s.said.String(), guest.Line) == 2
 	})
 	if last := s.events(0); last[len(last)-1].Type != "vm.reset" || s.vm().State != vm.StateRunning {
