@@ -23,6 +23,10 @@ func (v volumes) Create(ctx context.Context, spec backend.Spec) (made backend.Vo
 	return made, err
 }
 
+func (v volumes) Resize(ctx context.Context, id uuid.UUID, sizeBytes int64) error {
+	return span(ctx, "Resize", id, func(ctx context.Context) error { return v.Backend.Resize(ctx, id, sizeBytes) })
+}
+
 func (v volumes) Delete(ctx context.Context, id uuid.UUID) error {
 	return span(ctx, "Delete", id, func(ctx context.Context) error { return v.Backend.Delete(ctx, id) })
 }
