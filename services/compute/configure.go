@@ -1,8 +1,11 @@
 package compute
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -30,40 +33,62 @@ func (s *Service) change(ctx context.Context, id uuid.UUID, m vm.Machine) error 
 	if err != nil {
 		return err
 	}
-	if live.Description != m.Spec.Description {
+	if hardware(m) {
+		m.Sources = maps.Clone(m.Sources)
+		maps.Copy(m.Sources, m.Update.Sources)
+		if err := s.bring(ctx, id, m, live, next); err != nil {
+			return err
+		}
+	}
+	if live.Description != m.Spec.Description { // last: it cannot be refused
 		if err := s.Driver.SetDescription(ctx, id, live.Description); err != nil {
 			return err
 		}
 	}
 	if live.Autostart != m.Spec.Autostart {
-		if err := s.Driver.SetAutostart(ctx, id, live.Autostart); err != nil {
-			return err
-		}
+		return s.Driver.SetAutostart(ctx, id, live.Autostart)
 	}
-	if !hardware(m) {
-		return nil
-	}
-	sources := m.Sources
-	if m.Update.Sources != nil {
-		sources = *m.Update.Sources
-	}
-	return s.bring(ctx, id, live, next, sources)
+	return nil
 }
 
-// bring gives what runs one configuration, and its next start another.
-func (s *Service) bring(ctx context.Context, id uuid.UUID, live, next wire.Spec, sources []wire.Source) error {
-	now, err := s.spec(ctx, id, live, sources)
+// bring gives what runs one configuration in place of the recorded one, and its next start another.
+func (s *Service) bring(ctx context.Context, id uuid.UUID, m vm.Machine, live, next wire.Spec) error {
+	now, err := s.spec(ctx, id, live, m.Sources)
 	if err != nil {
 		return err
+	}
+	later, err := s.spec(ctx, id, next, m.Sources)
+	if err != nil {
+		return err
+	}
+	was, err := s.spec(ctx, id, m.Spec, m.Sources)
+	if err != nil {
+		return err
+	}
+	now.Gone = missing(was, now)
+	later.Gone = now.Gone
+	if live.MemoryMB == m.Spec.MemoryMB {
+		now.MemoryMB = 0
 	}
 	if err := s.Driver.Adjust(ctx, now); err != nil {
 		return err
 	}
-	later, err := s.spec(ctx, id, next, sources)
-	if err != nil {
-		return err
-	}
 	return s.Driver.Configure(ctx, later)
+}
+
+// missing are the devices that one configuration has and another has not.
+func missing(was, now hypervisor.Spec) (d hypervisor.Devices) {
+	for _, o := range was.Disks {
+		if !slices.ContainsFunc(now.Disks, func(n hypervisor.Disk) bool { return n.Index == o.Index && n.Target == o.Target }) {
+			d.Disks = append(d.Disks, o)
+		}
+	}
+	for _, o := range was.NICs {
+		if !slices.ContainsFunc(now.NICs, func(n hypervisor.NIC) bool { return n.MAC == o.MAC }) {
+			d.NICs = append(d.NICs, o)
+		}
+	}
+	return d
 }
 
 // hardware says whether a change is of more than what has calls of its own.
@@ -78,22 +103,28 @@ func hardware(m vm.Machine) bool {
 	return len(m.Update.Pending)+len(m.Pending) > 0
 }
 
-// restore gives a running guest what it had before a change that failed.
+// restore gives a running guest, and its next start, what they had before a change that failed.
 func (s *Service) restore(ctx context.Context, id uuid.UUID, m vm.Machine) error {
 	if !hardware(m) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
-	before, err := s.spec(ctx, id, m.Spec, m.Sources)
+	wanted, err := wire.Overlay(m.Spec, m.Pending)
 	if err != nil {
 		return err
 	}
-	return s.Driver.Adjust(ctx, before)
+	before := m
+	if before.Spec, err = wire.Overlay(m.Spec, m.Update.Changed); err != nil { // what may have been brought
+		return err
+	}
+	before.Sources = maps.Clone(m.Sources)
+	maps.Copy(before.Sources, m.Update.Sources)
+	return s.bring(ctx, id, before, m.Spec, wanted)
 }
 
 // spec is the domain that a configuration means.
-func (s *Service) spec(ctx context.Context, id uuid.UUID, c wire.Spec, sources []wire.Source) (hypervisor.Spec, error) {
+func (s *Service) spec(ctx context.Context, id uuid.UUID, c wire.Spec, sources map[string]wire.Source) (hypervisor.Spec, error) {
 	out := hypervisor.Spec{
 		ID: id, Name: c.Name, Description: c.Description, CPUs: c.CPUs, MaxCPUs: c.MaxCPUs, MemoryMB: c.MemoryMB, CPUModel: c.CPUModel,
 		Machine: c.Machine, Firmware: c.Firmware, SecureBoot: c.SecureBoot, TPM: c.TPM, Accelerator: s.Accelerator, Autostart: c.Autostart,
@@ -107,17 +138,17 @@ func (s *Service) spec(ctx context.Context, id uuid.UUID, c wire.Spec, sources [
 		}
 		out.VNCPassword = string(password)
 	}
-	if len(sources) != len(c.Disks) {
-		return out, fmt.Errorf("%d sources for %d disks", len(sources), len(c.Disks))
-	}
-	for i, src := range sources {
-		d := c.Disks[i]
+	for i, d := range c.Disks {
+		src, known := sources[d.Name]
+		if !known {
+			return out, fmt.Errorf("nobody knows where %s lies", d.Name)
+		}
 		target := ""
 		if d.VolumeID == uuid.Nil {
 			target = d.Name // its makers' name for it
 		}
 		out.Disks = append(out.Disks, hypervisor.Disk{
-			Index: index(d.Name, i), Target: target, Type: src.Type, Path: src.Path, Format: src.Format, SizeBytes: d.SizeGB << 30, Bus: d.Bus,
+			Index: index(d.Name, "disk", i), Target: target, Type: src.Type, Path: src.Path, Format: src.Format, SizeBytes: d.SizeGB << 30, Bus: d.Bus,
 			BootOrder: value(d.BootOrder), Cache: d.Cache, Discard: d.Discard,
 			Limits: hypervisor.Limits{
 				ReadIOPS: d.Limits.ReadIOPS, WriteIOPS: d.Limits.WriteIOPS,
@@ -125,17 +156,17 @@ func (s *Service) spec(ctx context.Context, id uuid.UUID, c wire.Spec, sources [
 			},
 		})
 	}
-	for _, n := range c.Networks {
+	for i, n := range c.Networks {
 		out.NICs = append(out.NICs, hypervisor.NIC{
-			Network: n.Network, Model: n.Model, MAC: value(n.MAC), MTU: value(n.MTU), LinkDown: n.Link == wire.LinkDown, BootOrder: value(n.BootOrder),
+			Network: n.Network, Model: n.Model, MAC: cmp.Or(value(n.MAC), hypervisor.MAC(id, index(n.Name, "nic", i))), MTU: value(n.MTU), LinkDown: n.Link == wire.LinkDown, BootOrder: value(n.BootOrder),
 		})
 	}
 	return out, nil
 }
 
-// index is the number in a disk's name.
-func index(name string, otherwise int) int {
-	if n, err := strconv.Atoi(strings.TrimPrefix(name, "disk")); err == nil {
+// index is the number in a device's name.
+func index(name, prefix string, otherwise int) int {
+	if n, err := strconv.Atoi(strings.TrimPrefix(name, prefix)); err == nil {
 		return n
 	}
 	return otherwise

@@ -3,6 +3,7 @@ package compute
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -170,7 +171,7 @@ func planDelete(c events.Command, m vm.Machine) []operation.StepPlan {
 	if m.Delete.KeepDisks {
 		verb = "volume.release"
 	}
-	for i, d := range m.Spec.Disks {
+	for i, d := range slices.Concat(m.Spec.Disks, m.Strayed) {
 		if d.VolumeID == uuid.Nil {
 			continue // of a machine that was adopted: the file is somebody else's
 		}

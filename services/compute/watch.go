@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -82,11 +83,12 @@ func (w *watcher) once(ctx context.Context) error {
 			}
 			if c.Cause == "defined" || c.Cause == "undefined" {
 				w.inspector.soon(c.ID)
-				inspect.Reset(w.inspector.pause())
+				inspect.Reset(w.inspector.pause(0))
 			}
 		case <-inspect.C:
+			begun := time.Now()
 			w.inspector.next(ctx)
-			inspect.Reset(w.inspector.pause())
+			inspect.Reset(w.inspector.pause(time.Since(begun)))
 		case <-resync.C:
 			taken, err := w.resync(ctx)
 			if err != nil {
@@ -142,7 +144,7 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 			if _, looked := w.inspector.seen[d.ID]; !looked {
 				w.inspector.soon(d.ID)
 			}
-			taken = w.observe(ctx, d.ID, observed(d.State), "found") && taken
+			taken = w.observe(ctx, d.ID, observed(d.State), cmp.Or(d.Reason, "found")) && taken
 		}
 	}
 	known, err := w.Store.Holders(listing, wire.NameScope)

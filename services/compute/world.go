@@ -28,6 +28,15 @@ func (s *Service) repairIntent() events.Intent {
 
 // inspection is a domain's configuration as the decider compares it.
 func (s *Service) inspection(d hypervisor.Description, cause string) vm.Inspected {
+	if d.Running != nil { // what runs tells of a network that is a bridge the bridge alone
+		for i := range d.Running.NICs {
+			for _, n := range d.Next.NICs {
+				if n.MAC == d.Running.NICs[i].MAC {
+					d.Running.NICs[i].Network = n.Network
+				}
+			}
+		}
+	}
 	out := vm.Inspected{Node: s.Node, Next: configuration(d.Next), Transient: d.Transient, Cause: cause, Repair: s.repairIntent(), At: s.Clock()}
 	if d.Running != nil {
 		running := configuration(*d.Running)
@@ -79,11 +88,19 @@ func (s *Service) repair(ctx context.Context, id uuid.UUID, m vm.Machine) (any, 
 	}
 	d, err := s.Driver.Domain(ctx, id)
 	if errors.Is(err, hypervisor.ErrNotFound) {
+		if m.Spec.Adopted {
+			return nil, problem.New(problem.EffectFailed, "the guest was made by others, who have to bring it back")
+		}
 		d, err = s.Driver.Define(ctx, next)
 	}
 	if err != nil {
 		return nil, driverError(err)
 	}
+	seen, err := s.Driver.Describe(ctx, id, 0)
+	if err != nil {
+		return nil, driverError(err)
+	}
+	next.Gone = missing(seen.Next, next)
 	if err := s.Driver.Configure(ctx, next); err != nil {
 		return nil, driverError(err)
 	}
@@ -95,6 +112,10 @@ func (s *Service) repair(ctx context.Context, id uuid.UUID, m vm.Machine) (any, 
 	live, err := s.spec(ctx, id, m.Spec, m.Sources)
 	if err != nil {
 		return nil, err
+	}
+	live.MemoryMB = 0 // what the balloon has is the guest's
+	if seen.Running != nil {
+		live.Gone = missing(*seen.Running, live)
 	}
 	if err := s.power(ctx, id, observed(d.State), m.Wanted, live); err != nil {
 		return nil, driverError(err)
@@ -144,6 +165,8 @@ func (s *Service) prepareImport(ctx context.Context, cmd events.Command, decoded
 		return nil, unavailable()
 	case d.Managed:
 		return nil, problem.New(problem.InvalidState, "the guest is managed already")
+	case d.Transient:
+		return nil, problem.Invalid(problem.Field{Field: "native_id", Detail: "the hypervisor forgets the guest once it stops; define it first, with virsh define"})
 	case !guestName.MatchString(d.Name):
 		return nil, problem.Invalid(problem.Field{Field: "native_id", Detail: fmt.Sprintf(
 			"the guest's name %q is none that a machine can have (a-z, 0-9 and -); rename it first, with virsh domrename", d.Name)})
@@ -194,6 +217,7 @@ type inspector struct {
 	*watcher
 	due     []uuid.UUID // to be looked at soon, each once
 	running []uuid.UUID // in turn
+	odd     bool
 	seen    map[uuid.UUID]uint64
 }
 
@@ -202,12 +226,12 @@ const (
 	inspectLeast = 10 * time.Millisecond   // unless there are more than can be in that time at this pace
 )
 
-// pause is how long to wait before the next look.
-func (i *inspector) pause() time.Duration {
+// pause is how long to wait before the next look, the last having taken a while.
+func (i *inspector) pause(took time.Duration) time.Duration {
 	if len(i.due) > 0 {
 		return inspectLeast
 	}
-	return max(inspectLeast, inspectRound/time.Duration(max(1, len(i.running))))
+	return max(inspectLeast, inspectRound/time.Duration(max(1, len(i.running)))-took)
 }
 
 // soon puts a machine at the end of those that are to be looked at.
@@ -235,8 +259,9 @@ func (i *inspector) state(id uuid.UUID, s wire.State) {
 // next looks at one machine.
 func (i *inspector) next(ctx context.Context) {
 	var id uuid.UUID
+	i.odd = !i.odd
 	switch {
-	case len(i.due) > 0:
+	case len(i.due) > 0 && (i.odd || len(i.running) == 0): // by turns: neither waits for the other
 		id, i.due = i.due[0], i.due[1:]
 	case len(i.running) > 0:
 		id = i.running[0]
@@ -247,11 +272,27 @@ func (i *inspector) next(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, infoTime)
 	defer cancel()
 	d, err := i.Driver.Describe(ctx, id, i.seen[id])
-	if err != nil || !d.Managed || d.Version == i.seen[id] {
+	switch {
+	case err != nil || d.Version == i.seen[id]:
 		return // what is wrong with the hypervisor the watch finds out
+	case !d.Managed:
+		i.state(id, gone)
+		return
+	}
+	// What differs may be what a command is changing: what counts is a look at a machine that has not moved since before it.
+	h, err := i.Store.Load(ctx, events.NewStream(wire.Kind, id))
+	if err != nil {
+		i.Log.Warn("load a virtual machine; it is looked at again", "vm", id, "err", err)
+		return
+	}
+	if d, err = i.Driver.Describe(ctx, id, 0); err != nil {
+		return
 	}
 	seen := i.inspection(d, "reconfigured")
-	m, err := engine.Observe(ctx, i.engine, i.machines, id, seen.Reason(), seen)
+	m, err := engine.ObserveAt(ctx, i.engine, i.machines, id, h[0].Head.Version, seen.Reason(), seen)
+	if errors.Is(err, engine.ErrMoved) {
+		return
+	}
 	if err != nil {
 		i.Log.Error("record a configuration; it is looked at again", "vm", id, "err", err)
 		return

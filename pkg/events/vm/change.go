@@ -99,8 +99,8 @@ type Change struct {
 	Changed Fields `json:"changed,omitempty"`
 	// Pending are all fields that wait for the guest's next start.
 	Pending Fields `json:"pending,omitempty"`
-	// Sources are those of all disks, where a disk came or went.
-	Sources *[]Source `json:"sources,omitempty"`
+	// Sources are those of disks that came, by their names.
+	Sources map[string]Source `json:"sources,omitempty"`
 }
 
 // UpdateFailed says that the hypervisor did not take the change; the configuration is what it was.

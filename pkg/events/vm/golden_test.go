@@ -74,7 +74,7 @@ const (
 	problemJSON  = `{"problem":{"code":"insufficient_resources","detail":"no memory"}}`
 	failedJSON   = `{"problem":{"code":"insufficient_resources","detail":"no memory"},"state":"stopped"}`
 	updateJSON1  = `"description":"front","tags":["web","prod"],"autostart":true`
-	updateJSON   = `"changed":{"autostart":true,"description":"front","tags":["web","prod"]},"pending":{"cpus":4},"sources":[]`
+	updateJSON   = `"changed":{"autostart":true,"description":"front","tags":["web","prod"]},"pending":{"cpus":4},"sources":{"disk1":{"type":"file","path":"/p/1.raw","format":"raw"}}`
 )
 
 // adopted is spec as of a machine that others made.
@@ -84,7 +84,7 @@ func adopted() vm.Spec {
 	return s
 }
 
-var change = vm.Change{Changed: changeAll, Pending: vm.Fields{"cpus": raw(`4`)}, Sources: &[]vm.Source{}}
+var change = vm.Change{Changed: changeAll, Pending: vm.Fields{"cpus": raw(`4`)}, Sources: map[string]vm.Source{"disk1": {Type: "file", Path: "/p/1.raw", Format: "raw"}}}
 
 var (
 	taken    = vm.Taken{Name: "b", Parent: new("a"), Description: "before", Memory: true, State: vm.StateRunning}

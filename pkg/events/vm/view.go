@@ -110,6 +110,7 @@ func apply(v *View, event any, e events.Event) bool {
 	case RebootFailed:
 		observed(ev.State)
 	case Lost:
+		v.settle()
 		v.Transient = false
 		observed(StateError)
 	case Updated:

@@ -235,6 +235,8 @@ func complaint(k jsonschema.ErrorKind) string {
 		return atLeast(k.Want, "items")
 	case *kind.MaxItems:
 		return fmt.Sprintf("must have at most %d items", k.Want)
+	case *kind.Pattern: // without what was given, which may be a password
+		return fmt.Sprintf("must match %s", k.Want)
 	case *kind.MinProperties:
 		return atLeast(k.Want, "keys")
 	}

@@ -4,7 +4,10 @@ package hypervisor
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -76,7 +79,7 @@ type Spec struct {
 	Description string
 	CPUs        int
 	MaxCPUs     int   // up to which CPUs can be added while it runs; 0: CPUs
-	MemoryMB    int64 // MiB
+	MemoryMB    int64 // MiB; 0 lets Adjust leave the balloon alone
 	CPUModel    string
 	Machine     string
 	Firmware    string // bios or uefi
@@ -97,6 +100,22 @@ type Spec struct {
 	Autostart   bool
 	// Adopted says that the domain was made by others: Configure changes only what it must.
 	Adopted bool
+	// Gone are devices that Configure and Adjust take away. What else is there and not in the spec stays: it may be what
+	// somebody brought a moment ago.
+	Gone Devices
+}
+
+// Devices of a domain.
+type Devices struct {
+	Disks []Disk
+	NICs  []NIC
+}
+
+// MAC is a locally administered address that is always the same for a NIC. 40 bits of it are derived: among 100,000 NICs
+// two alike are a matter of 1 in 200.
+func MAC(id uuid.UUID, index int) string {
+	sum := sha256.Sum256([]byte("mac " + id.String() + " " + strconv.Itoa(index)))
+	return net.HardwareAddr{0x52, sum[0], sum[1], sum[2], sum[3], sum[4]}.String()
 }
 
 // Accelerator is how guest code runs.
@@ -115,6 +134,8 @@ type Domain struct {
 	NativeID  string // what the hypervisor's own tools call it
 	State     State
 	Autostart bool
+	// Reason is why an off domain is off, as far as the hypervisor knows: "shutdown" by its guest, "destroyed", "crashed", or "".
+	Reason string
 	// Managed says that the domain carries our mark.
 	Managed bool
 }

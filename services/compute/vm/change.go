@@ -86,7 +86,7 @@ func (m Machine) update(c Update) ([]any, error) {
 
 // change records the intent to have a configuration now and another at the next start, or that it holds if only we need
 // to know.
-func (m Machine) change(i events.Intent, live, next vm.Spec, sources *[]vm.Source) ([]any, error) {
+func (m Machine) change(i events.Intent, live, next vm.Spec, sources map[string]vm.Source) ([]any, error) {
 	change := vm.Change{Sources: sources}
 	var err error
 	if change.Changed, err = vm.Diff(m.Spec, live); err != nil {

@@ -165,11 +165,11 @@ func TestDisks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			attached := with(before, attach("virtio"), step, vm.Settled{}, ended)
 			m := given(t, attached...)
-			if d := m.Spec.Disks; len(d) != 2 || d[1].Name != "disk1" || len(m.Sources) != 2 || m.Sources[1].Path != "/1" || m.Process != uuid.Nil {
+			if d := m.Spec.Disks; len(d) != 2 || d[1].Name != "disk1" || m.Sources["disk1"].Path != "/1" || m.Process != uuid.Nil {
 				t.Fatalf("got %+v", m)
 			}
 			m = given(t, with(attached, vm.DetachDisk{Intent: intent("vm.detach_disk", opB), DetachDiskData: wire.DetachDiskData{Name: "disk0"}}, step, vm.Settled{}, ended)...)
-			if d := m.Spec.Disks; len(d) != 1 || d[0].Name != "disk1" || len(m.Sources) != 1 || m.Sources[0].Path != "/1" {
+			if d := m.Spec.Disks; len(d) != 1 || d[0].Name != "disk1" || m.Sources[d[0].Name].Path != "/1" {
 				t.Fatalf("got %+v", m)
 			}
 			m = given(t, with(attached, vm.ResizeDisk{Intent: intent("vm.resize_disk", opB), ResizeDiskData: wire.ResizeDiskData{Name: "disk1", SizeGB: 5}}, step, vm.Settled{}, ended)...)
@@ -177,7 +177,7 @@ func TestDisks(t *testing.T) {
 				t.Fatalf("got %+v", m)
 			}
 			m = given(t, with(before, attach("virtio"), step, vm.Failed{Problem: problem.New(problem.EffectFailed, "no")}, vm.ProcessEnded{Operation: opB, Problem: problem.New(problem.EffectFailed, "no")})...)
-			if len(m.Spec.Disks) != 1 || len(m.Sources) != 1 || m.Process != uuid.Nil || m.Intent != nil {
+			if len(m.Spec.Disks) != 1 || m.Process != uuid.Nil || m.Intent != nil {
 				t.Errorf("got %+v", m)
 			}
 		})

@@ -304,7 +304,7 @@ func (m Machine) fact(c any) ([]any, error) {
 func (m Machine) seen(s vm.State, cause string) any {
 	switch s {
 	case vm.StateRunning:
-		if m.State == vm.StatePaused {
+		if m.State == vm.StatePaused || m.State == vm.StateUnknown { // it need not have started anew
 			return vm.Resumed{Cause: cause}
 		}
 		return vm.Started{Cause: cause}

@@ -1,7 +1,10 @@
 package vm
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -53,12 +56,23 @@ func (m Machine) attachDisk(c AttachDisk) ([]any, error) {
 	if m.active() && disk.Bus == "sata" {
 		return nil, problem.Invalid(problem.Field{Field: "bus", Detail: "a running guest takes no sata disk; use virtio or scsi, or stop it first"})
 	}
-	disk.Name = free("disk", func(name string) bool { return diskAt(next, name) >= 0 || diskAt(m.Spec, name) >= 0 })
+	disk.Name = free("disk", func(name string) bool {
+		strayed := slices.ContainsFunc(m.Strayed, func(d vm.Disk) bool { return d.Name == name })
+		return strayed || diskAt(next, name) >= 0 || diskAt(m.Spec, name) >= 0 || takes(slices.Concat(next.Disks, m.Spec.Disks), name)
+	})
 	next.Disks = append(slices.Clone(next.Disks), disk)
 	if fields := vm.Contradictions(next); fields != nil {
-		return nil, problem.Invalid(named(fields, "disks["+disk.Name[len("disk"):]+"].")...)
+		return nil, problem.Invalid(named(fields, fmt.Sprintf("disks[%d].", len(next.Disks)-1))...)
 	}
 	return []any{vm.DiskChangeRequested{Operation: c.Operation, Attach: &disk, Running: m.active()}}, nil
+}
+
+// takes says whether a disk that others made may have the place that a name of ours leads to: vdb that of disk1, sdb too.
+func takes(disks []vm.Disk, name string) bool {
+	n, err := strconv.Atoi(strings.TrimPrefix(name, "disk"))
+	return err == nil && slices.ContainsFunc(disks, func(d vm.Disk) bool {
+		return d.VolumeID == uuid.Nil && len(d.Name) == len("vda") && (int(d.Name[2]-'a') == n || int(d.Name[2]-'a') == n+1)
+	})
 }
 
 func (m Machine) detachDisk(c DetachDisk) ([]any, error) {
@@ -112,17 +126,17 @@ func (m Machine) changeDisk(c ChangeDisk) ([]any, error) {
 	}
 	live := m.Spec
 	live.Disks, next.Disks = slices.Clone(live.Disks), slices.Clone(next.Disks)
-	sources := slices.Clone(m.Sources)
+	var sources map[string]vm.Source
 	switch d := m.Disk; {
 	case d.Attach != nil && c.Source != nil:
 		live.Disks, next.Disks = append(live.Disks, *d.Attach), append(next.Disks, *d.Attach)
-		sources = append(sources, *c.Source)
+		sources = map[string]vm.Source{d.Attach.Name: *c.Source}
 	case d.Detach != "":
 		at := diskAt(live, d.Detach)
 		if at < 0 {
 			return nil, nil // it went behind our back
 		}
-		live.Disks, sources = slices.Delete(live.Disks, at, at+1), slices.Delete(sources, at, at+1)
+		live.Disks = slices.Delete(live.Disks, at, at+1)
 		next.Disks = slices.DeleteFunc(next.Disks, func(o vm.Disk) bool { return o.Name == d.Detach })
 	case d.Resize != "":
 		for _, s := range []vm.Spec{live, next} {
@@ -131,5 +145,5 @@ func (m Machine) changeDisk(c ChangeDisk) ([]any, error) {
 			}
 		}
 	}
-	return m.change(c.Intent, live, next, &sources)
+	return m.change(c.Intent, live, next, sources)
 }

@@ -226,8 +226,8 @@ func same(t *rapid.T, a, b wire.Spec) bool {
 func check(t *rapid.T, before vm.Machine, c any, m vm.Machine) {
 	tree(t, m)
 	switch {
-	case m.Defined && m.Intent == nil && len(m.Sources) != len(m.Spec.Disks):
-		t.Fatalf("%T: %d sources for %d disks", c, len(m.Sources), len(m.Spec.Disks))
+	case m.Defined && slices.ContainsFunc(m.Spec.Disks, func(d wire.Disk) bool { return m.Sources[d.Name].Path == "" }):
+		t.Fatalf("%T: nobody knows where a disk lies: %+v", c, m)
 	case m.State == wire.StateStopped && len(m.Pending) > 0:
 		t.Fatalf("%T: stopped, and pending are %v", c, m.Pending)
 	case m.Ended && (m.Intent != nil || m.Process != uuid.Nil):

@@ -2,6 +2,8 @@
 package vm
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -32,7 +34,10 @@ type Machine struct {
 	Pending vm.Fields
 	// BootMemoryMB is what the guest was started with, which its balloon cannot exceed.
 	BootMemoryMB int64
-	Sources      []vm.Source // of Spec.Disks, one each
+	// Sources of disks by their names, of those that have gone too.
+	Sources map[string]vm.Source
+	// Strayed are disks of ours that others took away: their volumes are this machine's still.
+	Strayed []vm.Disk
 	// Process is the create or delete that is under way.
 	Process uuid.UUID
 	// Intent is the effect that is under way, with what it needs.
@@ -104,10 +109,11 @@ func Evolve(m Machine, event any) Machine {
 		m.Ended, m.Process = true, uuid.Nil
 		settle(vm.StateError)
 	case vm.DefineRequested:
-		m.Sources = ev.Sources
+		m.Sources = sourcesOf(m.Spec.Disks, ev.Sources)
 		begin(ev.Intent, "")
 	case vm.ImportRequested:
-		m.Exists, m.Spec, m.Node, m.Sources, m.State = true, ev.Spec, ev.Node, ev.Sources, vm.StateCreating
+		m.Exists, m.Spec, m.Node, m.Ended, m.State = true, ev.Spec, ev.Node, false, vm.StateCreating
+		m.Sources = sourcesOf(ev.Spec.Disks, ev.Sources)
 		begin(ev.Intent, "")
 	case vm.Imported:
 		m.Defined, m.NativeID, m.Accelerator = true, ev.NativeID, ev.Accelerator
@@ -164,6 +170,7 @@ func Evolve(m Machine, event any) Machine {
 	case vm.RebootFailed:
 		settle(ev.State)
 	case vm.Lost:
+		m = m.restarted() // nothing runs that what is pending could differ from
 		m.Transient = false
 		m.Defined = false
 		settle(vm.StateError)
@@ -188,6 +195,7 @@ func Evolve(m Machine, event any) Machine {
 		begin(ev.Intent, "")
 	case vm.Restored:
 		m = m.at(ev)
+		reached(ev.State, "")
 		settle(ev.State)
 	case vm.RestoreFailed:
 		settle(ev.State)
@@ -200,7 +208,7 @@ func Evolve(m Machine, event any) Machine {
 	case vm.SnapshotRemoveFailed:
 		settle(ev.State)
 	case vm.Drifted:
-		m = m.changed(ev.Change)
+		m = m.drifted(ev.Change)
 		m.Transient = ev.Transient
 	case vm.RepairRequested:
 		begin(ev.Intent, "")
@@ -209,7 +217,7 @@ func Evolve(m Machine, event any) Machine {
 		}
 		m.Repairs, m.RepairedAt = m.Repairs+1, ev.At
 	case vm.Repaired:
-		m = m.changed(vm.Change{Changed: ev.Changed, Pending: ev.Pending, Sources: ev.Sources})
+		m = m.drifted(ev.Change)
 		m.Defined, m.Transient = true, ev.Transient
 		settle(ev.State)
 	case vm.RepairFailed:
@@ -245,10 +253,39 @@ func (m Machine) changed(c vm.Change) Machine {
 		m.Spec = next
 	}
 	m.Pending = c.Pending
-	if c.Sources != nil {
-		m.Sources = *c.Sources
+	if len(c.Sources) > 0 {
+		m.Sources = maps.Clone(m.Sources)
+		maps.Copy(m.Sources, c.Sources)
 	}
 	return m
+}
+
+// drifted is changed by others: disks of ours that are in no configuration any more have strayed, and may come back.
+func (m Machine) drifted(c vm.Change) Machine {
+	known := slices.Concat(m.Spec.Disks, m.Strayed)
+	m = m.changed(c)
+	wanted, err := m.wanted()
+	if err != nil {
+		return m // recorded by Decide
+	}
+	m.Strayed = slices.DeleteFunc(known, func(d vm.Disk) bool {
+		return d.VolumeID == uuid.Nil || diskAt(m.Spec, d.Name) >= 0 || diskAt(wanted, d.Name) >= 0
+	})
+	if len(m.Strayed) == 0 {
+		m.Strayed = nil
+	}
+	return m
+}
+
+// sourcesOf gives each disk's name its source.
+func sourcesOf(disks []vm.Disk, sources []vm.Source) map[string]vm.Source {
+	named := map[string]vm.Source{}
+	for i, s := range sources {
+		if i < len(disks) {
+			named[disks[i].Name] = s
+		}
+	}
+	return named
 }
 
 // restarted is the machine whose guest takes what was pending.

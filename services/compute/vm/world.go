@@ -105,6 +105,11 @@ func (m Machine) repair(evs []any, cause string, i events.Intent, at time.Time) 
 	return append(evs, vm.RepairRequested{Intent: i, Cause: cause, State: m.Wanted, At: at})
 }
 
+// givenUp says that a repair is no more tried.
+func givenUp(evs []any) bool {
+	return slices.ContainsFunc(evs, func(ev any) bool { _, ok := ev.(vm.RepairGivenUp); return ok })
+}
+
 // inspected records a change of configuration.
 func (m Machine) inspected(c Inspected) ([]any, error) {
 	if !m.settled(c.Node) {
@@ -118,11 +123,13 @@ func (m Machine) inspected(c Inspected) ([]any, error) {
 	if change == nil && c.Transient == m.Transient && (!c.Transient || !repairs) {
 		return nil, nil
 	}
-	if repairs {
-		return m.repair(nil, c.Reason(), c.Repair, c.At), nil
-	}
 	if change == nil {
 		change = &vm.Change{Pending: m.Pending}
+	}
+	if evs := m.repair(nil, c.Reason(), c.Repair, c.At); repairs && !givenUp(evs) {
+		return evs, nil
+	} else if repairs {
+		return append(evs, vm.Drifted{Cause: c.Reason(), Change: *change, Transient: c.Transient}), nil
 	}
 	return []any{vm.Drifted{Cause: c.Reason(), Change: *change, Transient: c.Transient}}, nil
 }
@@ -133,11 +140,12 @@ func (m Machine) drift(c Inspected) (*vm.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	next, sources := c.Next.over(wanted, m.Sources)
+	sources := map[string]vm.Source{}
+	next := m.found(c.Next, wanted, sources)
 	next.MemoryMB = c.Next.MemoryMB
 	live := next
 	if c.Running != nil && m.active() {
-		live, sources = c.Running.over(m.Spec, m.Sources) // memory is the balloon's
+		live = m.found(*c.Running, m.Spec, sources) // memory is the balloon's
 		live.Description, live.Autostart = next.Description, next.Autostart
 	}
 	change := &vm.Change{}
@@ -154,15 +162,15 @@ func (m Machine) drift(c Inspected) (*vm.Change, error) {
 	if left, err := vm.Diff(wanted, same); err != nil || left == nil && len(change.Changed) == 0 {
 		return nil, err
 	}
-	if !slices.Equal(sources, m.Sources) {
-		change.Sources = &sources
+	if len(sources) > 0 {
+		change.Sources = sources
 	}
 	return change, nil
 }
 
-// over is a configuration of ours with what was found in place of what we thought. Devices are known by their address or
-// by where their bytes lie.
-func (c Configuration) over(s vm.Spec, sources []vm.Source) (vm.Spec, []vm.Source) {
+// found is a configuration of ours with what was found in place of what we thought. Devices are known by their address or
+// by where their bytes lie. The sources of disks that others brought are added to those that are given.
+func (m Machine) found(c Configuration, s vm.Spec, sources map[string]vm.Source) vm.Spec {
 	s.CPUs, s.MaxCPUs, s.Description, s.Autostart = c.CPUs, c.MaxCPUs, c.Description, c.Autostart
 	nics := []vm.NIC{}
 	for _, n := range s.Networks {
@@ -185,19 +193,27 @@ func (c Configuration) over(s vm.Spec, sources []vm.Source) (vm.Spec, []vm.Sourc
 		}
 	}
 	s.Networks = nics
-	disks, found := []vm.Disk{}, []vm.Source{}
-	for i, d := range s.Disks {
-		if slices.ContainsFunc(c.Sources, func(o vm.Source) bool { return o.Path == sources[i].Path }) {
-			disks, found = append(disks, d), append(found, sources[i])
+	lies := func(d vm.Disk) string { return m.Sources[d.Name].Path }
+	disks := []vm.Disk{}
+	for _, d := range s.Disks {
+		if slices.ContainsFunc(c.Sources, func(o vm.Source) bool { return o.Path == lies(d) }) {
+			disks = append(disks, d)
 		}
 	}
 	for i, o := range c.Sources {
-		if !slices.ContainsFunc(sources, func(known vm.Source) bool { return known.Path == o.Path }) {
-			disks, found = append(disks, c.Disks[i]), append(found, o)
+		if slices.ContainsFunc(disks, func(d vm.Disk) bool { return lies(d) == o.Path }) {
+			continue
 		}
+		ours := slices.Concat(m.Spec.Disks, m.Strayed)
+		if k := slices.IndexFunc(ours, func(d vm.Disk) bool { return lies(d) == o.Path }); k >= 0 {
+			disks = append(disks, ours[k])
+			continue
+		}
+		sources[c.Disks[i].Name] = o
+		disks = append(disks, c.Disks[i])
 	}
 	s.Disks = disks
-	return s, found
+	return s
 }
 
 // repaired records that all is as it was, or what is not.
@@ -230,8 +246,8 @@ type Adopted struct {
 }
 
 func (m Machine) adopt(c Import) ([]any, error) {
-	if m.Exists {
-		return nil, problem.New(problem.InvalidState, "a virtual machine of this id exists already, or has existed")
+	if m.Exists && (!m.Ended || m.Defined) {
+		return nil, problem.New(problem.InvalidState, "a virtual machine of this id exists already")
 	}
 	return []any{vm.ImportRequested{Intent: c.Intent, Spec: c.Spec, Node: c.Node, Sources: c.Sources}}, nil
 }

@@ -72,7 +72,8 @@ func TestRepairIsGivenUp(t *testing.T) {
 	if m := given(t, again(repairing, time.Hour, 4)...); m.GaveUp || m.State != wire.StateRunning {
 		t.Errorf("after four crashes in as many hours: %+v", m)
 	}
-	m = given(t, with(again(repairing, time.Second, 4), vm.Start{Intent: intent("vm.start", opA)}, vm.Settled{State: wire.StateRunning}, observed(wire.StateStopped, "crashed", time.Minute))...)
+	gaveUp := again(repairing, time.Second, 4)
+	m = given(t, with(gaveUp, vm.Start{Intent: intent("vm.start", opA)}, vm.Settled{State: wire.StateRunning}, observed(wire.StateStopped, "crashed", time.Minute))...)
 	if m.Intent == nil || m.GaveUp {
 		t.Errorf("after a command: %+v", m)
 	}
@@ -125,7 +126,30 @@ func TestDrift(t *testing.T) {
 			c.Disks, c.Sources = []wire.Disk{{Name: "vdz"}}, []wire.Source{{Path: "/z"}}
 		}
 		m := given(t, with(started, look(swap, swap))...)
-		if n, d := m.Spec.Networks, m.Spec.Disks; len(n) != 1 || n[0].Name != "nic1" || len(d) != 1 || d[0].Name != "vdz" || len(m.Sources) != 1 || m.Sources[0].Path != "/z" {
+		if n, d := m.Spec.Networks, m.Spec.Disks; len(n) != 1 || n[0].Name != "nic1" || len(d) != 1 || d[0].Name != "vdz" || m.Sources["vdz"].Path != "/z" {
+			t.Errorf("got %+v", m)
+		}
+	})
+	t.Run("a disk that others bring to one configuration alone", func(t *testing.T) {
+		bring := func(c *vm.Configuration) {
+			c.Disks = append(c.Disks, wire.Disk{Name: "vdz"})
+			c.Sources = append(c.Sources, wire.Source{Path: "/z"})
+		}
+		for name, seen := range map[string]vm.Inspected{"next": look(nil, bring), "running": look(bring, nil)} {
+			m := given(t, with(started, seen, seen)...)
+			if m.Sources["vdz"].Path != "/z" || len(m.Pending) != 1 {
+				t.Errorf("%s: got %+v", name, m)
+			}
+		}
+	})
+	t.Run("a disk of ours that strays, and comes back", func(t *testing.T) {
+		none := func(c *vm.Configuration) { c.Disks, c.Sources = nil, nil }
+		m := given(t, with(started, look(none, none))...)
+		if len(m.Spec.Disks) != 0 || len(m.Strayed) != 1 {
+			t.Fatalf("got %+v", m)
+		}
+		m = given(t, with(started, look(none, none), look(nil, nil))...)
+		if len(m.Spec.Disks) != 1 || m.Spec.Disks[0].VolumeID != opA || len(m.Strayed) != 0 {
 			t.Errorf("got %+v", m)
 		}
 	})
@@ -154,6 +178,9 @@ func TestImport(t *testing.T) {
 	}
 	if m := given(t, i, vm.Failed{Problem: problem.New(problem.EffectFailed, "no")}); !m.Ended || m.Intent != nil {
 		t.Errorf("not adopted, it is %+v", m)
+	}
+	if m := given(t, i, vm.Failed{Problem: problem.New(problem.EffectFailed, "no")}, i, vm.Adopted{NativeID: "old", State: wire.StateStopped}); m.Ended || m.State != wire.StateStopped {
+		t.Errorf("asked for again, it is %+v", m)
 	}
 	if _, err := vm.Decide(m, i); problem.From(err) == nil {
 		t.Errorf("adopted twice: %v", err)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"horcrux/pkg/client"
 	"horcrux/pkg/openapi"
 )
 
@@ -27,6 +28,13 @@ func (a *app) vmUpdate() *cobra.Command {
 		body, err := v.body(s.cmd)
 		if err != nil {
 			return err
+		}
+		if body.Boot != nil { // what is not given stays, and a PATCH replaces all of it
+			now, err := client.Decode[openapi.VM](s.GetVM(ctx, args[0], nil))
+			if err != nil {
+				return err
+			}
+			body.Boot = v.boot(s.cmd, &openapi.VMBootCreate{Kernel: now.Boot.Kernel, Initrd: now.Boot.Initrd, Cmdline: now.Boot.Cmdline, ISO: now.Boot.ISO})
 		}
 		params := &openapi.UpdateVMParams{Wait: s.wait(), Reason: c.reasonParam(), IfMatch: c.ifMatchParam()}
 		resp, err := s.UpdateVM(ctx, args[0], params, body)

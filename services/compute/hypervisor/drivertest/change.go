@@ -34,6 +34,7 @@ func (s *suite) configure() {
 			spec.CPUs, spec.MemoryMB = 1, spec.MemoryMB*2
 			spec.Disks = append(spec.Disks[:0:0], spec.Disks...)
 			spec.Disks = append(spec.Disks, c.h.Volume(c.T, 3, mib))
+			spec.Gone = hypervisor.Devices{NICs: spec.NICs}
 			spec.NICs = append(spec.NICs[:0:0], hypervisor.NIC{Network: c.h.Networks[0], Model: "virtio", MAC: "52:54:00:aa:00:02", LinkDown: true})
 			for range 2 {
 				c.ok(c.d.Configure(c.ctx(), spec))
@@ -102,6 +103,17 @@ func (s *suite) adjust() {
 			c.ok(c.d.Adjust(c.ctx(), spec))
 			c.configured(spec, true)
 		}
+	}, Change)
+	s.cas("WhatIsNotNamedStays", func(c *cas) {
+		spec := c.changeableRunning()
+		both := spec
+		both.NICs = append(spec.NICs[:1:1], hypervisor.NIC{Network: c.h.Networks[0], Model: "virtio", MAC: "52:54:00:aa:00:04"})
+		c.ok(c.d.Adjust(c.ctx(), both))
+		c.ok(c.d.Configure(c.ctx(), both))
+		c.ok(c.d.Adjust(c.ctx(), spec))
+		c.ok(c.d.Configure(c.ctx(), spec))
+		c.configured(both, true)
+		c.configured(both, false)
 	}, Change)
 	s.cas("ErrNotFound", func(c *cas) { c.fails(c.d.Adjust(c.ctx(), c.spec()), hypervisor.ErrNotFound) })
 }

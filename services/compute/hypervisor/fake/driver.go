@@ -1,6 +1,7 @@
 package fake
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -197,7 +198,7 @@ func (d *Driver) Configure(ctx context.Context, spec hypervisor.Spec) error {
 		if spec.CPUs < 1 || spec.CPUs > d.h.info.MaxCPUs || spec.MemoryMB < 1 {
 			return refuse(hypervisor.ErrInvalid, "CPUs or memory")
 		}
-		dom.spec = spec
+		dom.spec = kept(spec, dom.spec)
 		e.Configured++
 		return nil
 	})
@@ -209,10 +210,30 @@ func (d *Driver) Adjust(ctx context.Context, spec hypervisor.Spec) error {
 		if !dom.active() {
 			return nil
 		}
-		dom.live = spec
+		spec.MemoryMB = cmp.Or(spec.MemoryMB, dom.live.MemoryMB)
+		dom.live = kept(spec, dom.live)
 		e.Adjusted++
 		return nil
 	})
+}
+
+// kept is a spec with the devices that were there and are not to go.
+func kept(spec, was hypervisor.Spec) hypervisor.Spec {
+	gone := spec.Gone
+	spec.Gone, spec.Disks, spec.NICs = hypervisor.Devices{}, slices.Clone(spec.Disks), slices.Clone(spec.NICs)
+	for _, o := range was.Disks {
+		same := func(d hypervisor.Disk) bool { return d.Index == o.Index && d.Target == o.Target }
+		if !slices.ContainsFunc(spec.Disks, same) && !slices.ContainsFunc(gone.Disks, same) {
+			spec.Disks = append(spec.Disks, o)
+		}
+	}
+	for _, o := range was.NICs {
+		same := func(n hypervisor.NIC) bool { return n.MAC == o.MAC }
+		if !slices.ContainsFunc(spec.NICs, same) && !slices.ContainsFunc(gone.NICs, same) {
+			spec.NICs = append(spec.NICs, o)
+		}
+	}
+	return spec
 }
 
 // Adopt implements hypervisor.Driver.

@@ -25,7 +25,7 @@ func amend(d *libvirtxml.Domain, spec hypervisor.Spec) {
 	}
 	d.Devices.Disks = slices.DeleteFunc(d.Devices.Disks, func(o libvirtxml.DomainDisk) bool {
 		_, disk := diskFrom(&o)
-		return disk && !slices.ContainsFunc(spec.Disks, func(w hypervisor.Disk) bool { return targetDev(w) == o.Target.Dev })
+		return disk && slices.ContainsFunc(spec.Gone.Disks, func(w hypervisor.Disk) bool { return targetDev(w) == o.Target.Dev })
 	})
 	for _, w := range spec.Disks {
 		o := diskIn(d, targetDev(w))
@@ -38,7 +38,7 @@ func amend(d *libvirtxml.Domain, spec hypervisor.Spec) {
 		}
 	}
 	d.Devices.Interfaces = slices.DeleteFunc(d.Devices.Interfaces, func(o libvirtxml.DomainInterface) bool {
-		return o.MAC != nil && !slices.ContainsFunc(spec.NICs, func(w hypervisor.NIC) bool { return w.MAC == o.MAC.Address })
+		return o.MAC != nil && slices.ContainsFunc(spec.Gone.NICs, func(w hypervisor.NIC) bool { return w.MAC == o.MAC.Address })
 	})
 	for _, w := range spec.NICs {
 		o := nicIn(d, w.MAC)

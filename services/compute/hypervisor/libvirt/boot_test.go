@@ -68,7 +68,7 @@ func opened(t *testing.T, path string) bool {
 func machine(t *testing.T, then initrd.Then) hypervisor.Spec {
 	return hypervisor.Spec{
 		ID: uuid.New(), Name: "boot-" + uuid.NewString()[:8], CPUs: 1, MemoryMB: 160, CPUModel: "host-model",
-		Machine: "q35", Firmware: "bios", Accelerator: hypervisor.TCG,
+		Machine: "q35", Firmware: "bios", Accelerator: hypervisor.TCG, Serial: true, RNG: true,
 		Kernel: guest.Kernel(t), Initrd: guest.Initrd(t, then), Cmdline: "console=ttyS0 panic=-1",
 	}
 }
@@ -146,7 +146,7 @@ func TestGuests(t *testing.T) {
 			for i, bus := range []string{"virtio", "scsi", "sata"} {
 				for j, format := range []string{"raw", "qcow2"} {
 					spec.Disks = append(spec.Disks, hypervisor.Disk{
-						Type: "file", Format: format, Bus: bus, BootOrder: 6 - 2*i - j,
+						Index: 2*i + j, Type: "file", Format: format, Bus: bus, BootOrder: 6 - 2*i - j,
 						Path: image(t, fmt.Sprintf("%s.%s", bus, format), format),
 					})
 				}

@@ -146,7 +146,7 @@ func (s *session) undefineFlags() golibvirt.DomainUndefineFlagsValues {
 
 // Start implements hypervisor.Driver.
 func (d *Driver) Start(ctx context.Context, id uuid.UUID) error {
-	err := d.do(ctx, func(l *golibvirt.Libvirt) error { return l.DomainCreate(handle(id)) })
+	err := d.do(ctx, func(l *golibvirt.Libvirt) error { return ofDomain(l.DomainCreate(handle(id))) })
 	if state, ok := d.afterRefusal(ctx, id, err); ok && state == hypervisor.Running {
 		return nil
 	}

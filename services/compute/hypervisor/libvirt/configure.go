@@ -36,14 +36,15 @@ func (d *Driver) configure(ctx context.Context, spec hypervisor.Spec) error {
 	if spec.Adopted {
 		amend(next, spec)
 	} else {
-		if next, err = document(spec, s.kind, d.opts.ConsoleDir); err != nil {
+		made, err := document(spec, s.kind, d.opts.ConsoleDir)
+		if err != nil {
 			return err
 		}
 		known, err := domainXML(ctx, s, spec.ID, 0) // of what runs, if anything does
 		if err != nil {
 			return err
 		}
-		keep(next, old, known)
+		next = keep(made, old, known, spec.Gone)
 	}
 	text, err := marshal(next)
 	if err != nil {
@@ -132,7 +133,7 @@ func (a *adjustment) cpus() error {
 // memory asks the balloon. What the guest gives back it gives back when it can.
 func (a *adjustment) memory() error {
 	m, c := a.now.Memory, a.now.CurrentMemory
-	if m == nil || c == nil || m.Unit != "KiB" || c.Unit != "KiB" {
+	if a.spec.MemoryMB == 0 || m == nil || c == nil || m.Unit != "KiB" || c.Unit != "KiB" {
 		return nil
 	}
 	wanted := uint64(a.spec.MemoryMB) << 10
@@ -172,7 +173,7 @@ func (a *adjustment) attach(device marshaller) error {
 		return err
 	}
 	return a.do(func(l *golibvirt.Libvirt, dom golibvirt.Domain) error {
-		return l.DomainAttachDeviceFlags(dom, text, uint32(golibvirt.DomainDeviceModifyLive))
+		return ofDomain(l.DomainAttachDeviceFlags(dom, text, uint32(golibvirt.DomainDeviceModifyLive)))
 	})
 }
 

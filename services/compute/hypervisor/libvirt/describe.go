@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
-	"strings"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"github.com/google/uuid"
@@ -150,7 +149,7 @@ func specOf(d *libvirtxml.Domain) hypervisor.Spec {
 		s.VNC = s.VNC || g.VNC != nil
 	}
 	for _, c := range d.Devices.Channels {
-		s.Agent = s.Agent || c.Target != nil && c.Target.VirtIO != nil && strings.HasPrefix(c.Target.VirtIO.Name, "org.qemu.guest_agent")
+		s.Agent = s.Agent || ofTheAgent(c)
 	}
 	for i := range d.Devices.Disks {
 		if disk, ok := diskFrom(&d.Devices.Disks[i]); ok {

@@ -3,6 +3,7 @@
 package libvirt
 
 import (
+	"cmp"
 	"fmt"
 
 	"libvirt.org/go/libvirtxml"
@@ -68,7 +69,7 @@ func devices(spec hypervisor.Spec, consoleDir string) *libvirtxml.DomainDeviceLi
 	}
 	for i, nic := range spec.NICs {
 		last = max(last, nic.BootOrder)
-		nic.MAC = mac(spec.ID, i, nic.MAC)
+		nic.MAC = cmp.Or(nic.MAC, hypervisor.MAC(spec.ID, i))
 		list.Interfaces = append(list.Interfaces, nicOf(nic))
 	}
 	if scsi {

@@ -3,12 +3,9 @@
 package libvirt
 
 import (
-	"crypto/sha256"
 	"fmt"
-	"net"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -176,14 +173,4 @@ func letters(n int) string {
 		s = string(rune('a'+n%26)) + s
 	}
 	return s
-}
-
-// mac is the address asked for, or a locally administered one that is always the same for this NIC. 40 bits of it are
-// derived: among 100,000 NICs two alike are a matter of 1 in 200.
-func mac(id uuid.UUID, index int, wanted string) string {
-	if wanted != "" {
-		return wanted
-	}
-	sum := sha256.Sum256([]byte("mac " + id.String() + " " + strconv.Itoa(index)))
-	return net.HardwareAddr{0x52, sum[0], sum[1], sum[2], sum[3], sum[4]}.String()
 }

@@ -40,3 +40,13 @@ func answers(err, sentinel error) bool {
 	var said golibvirt.Error
 	return errors.As(err, &said) && errors.Is(meaning(golibvirt.ErrorNumber(said.Code)), sentinel)
 }
+
+// ofDomain says of a call about a domain that a network which it needs is missing: the domain itself is there.
+func ofDomain(err error) error {
+	var said golibvirt.Error
+	if errors.As(err, &said) && golibvirt.ErrorNumber(said.Code) == golibvirt.ErrNoNetwork {
+		said.Code = uint32(golibvirt.ErrConfigUnsupported)
+		return said
+	}
+	return err
+}

@@ -3,6 +3,8 @@
 package libvirt
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
@@ -15,7 +17,7 @@ import (
 func (a *adjustment) disks() error {
 	for i := range a.now.Devices.Disks {
 		d := &a.now.Devices.Disks[i]
-		if d.Device != "disk" || d.Target == nil || slices.ContainsFunc(a.spec.Disks, func(o hypervisor.Disk) bool { return targetDev(o) == d.Target.Dev }) {
+		if d.Target == nil || !slices.ContainsFunc(a.spec.Gone.Disks, func(o hypervisor.Disk) bool { return targetDev(o) == d.Target.Dev }) {
 			continue
 		}
 		if err := a.detach(d, func(now *libvirtxml.Domain) bool { return diskIn(now, d.Target.Dev) != nil }); err != nil {
@@ -29,6 +31,9 @@ func (a *adjustment) disks() error {
 				return err
 			}
 			continue
+		}
+		if seen, _ := diskFrom(there); seen.Path != disk.Path {
+			return fmt.Errorf("%w: %s is another disk", hypervisor.ErrConflict, there.Target.Dev)
 		}
 		if limitsOf(there.IOTune) != disk.Limits {
 			if err := a.limit(disk); err != nil {
@@ -100,7 +105,7 @@ func (a *adjustment) grow(disk hypervisor.Disk) error {
 func (a *adjustment) nics() error {
 	macs := map[string]hypervisor.NIC{}
 	for i, nic := range a.spec.NICs {
-		nic.MAC = mac(a.spec.ID, i, nic.MAC)
+		nic.MAC = cmp.Or(nic.MAC, hypervisor.MAC(a.spec.ID, i))
 		macs[nic.MAC] = nic
 	}
 	for i := range a.now.Devices.Interfaces {
@@ -109,7 +114,10 @@ func (a *adjustment) nics() error {
 			continue
 		}
 		wanted, stays := macs[n.MAC.Address]
-		if !stays {
+		switch gone := slices.ContainsFunc(a.spec.Gone.NICs, func(o hypervisor.NIC) bool { return o.MAC == n.MAC.Address }); {
+		case !stays && !gone:
+			continue // somebody else's
+		case !stays:
 			if err := a.detach(n, func(now *libvirtxml.Domain) bool { return nicIn(now, n.MAC.Address) != nil }); err != nil {
 				return err
 			}
@@ -117,11 +125,15 @@ func (a *adjustment) nics() error {
 		}
 		delete(macs, n.MAC.Address)
 		if down := n.Link != nil && n.Link.State == "down"; down != wanted.LinkDown {
-			n.Link = &libvirtxml.DomainInterfaceLink{State: "up"}
-			if wanted.LinkDown {
-				n.Link.State = "down"
+			device, err := a.recorded(n)
+			if err != nil {
+				return err
 			}
-			if err := a.update(n); err != nil {
+			device.Link = &libvirtxml.DomainInterfaceLink{State: "up"}
+			if wanted.LinkDown {
+				device.Link.State = "down"
+			}
+			if err := a.update(device); err != nil {
 				return err
 			}
 		}
@@ -137,4 +149,19 @@ func (a *adjustment) nics() error {
 		}
 	}
 	return nil
+}
+
+// recorded is a NIC that runs as the configuration has it: of one on a network that is a bridge, what runs tells the
+// bridge alone.
+func (a *adjustment) recorded(n *libvirtxml.DomainInterface) (*libvirtxml.DomainInterface, error) {
+	next, err := domainXML(a.ctx, a.s, a.spec.ID, golibvirt.DomainXMLInactive)
+	if err != nil {
+		return nil, err
+	}
+	device := *n
+	if o := nicIn(next, n.MAC.Address); o != nil {
+		device = *o
+		device.Address = n.Address
+	}
+	return &device, nil
 }

@@ -7,45 +7,80 @@ import (
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
+
+	"horcrux/services/compute/hypervisor"
 )
 
-// keep lets a new configuration have what the old one has beyond ours: devices of kinds that we never make, what was set
-// by hand. The places of devices are those where the guest knows them, in known, which is what runs if anything does.
-func keep(next, old, known *libvirtxml.Domain) {
-	next.Metadata = old.Metadata // our mark, and what others put beside it
-	next.Devices.Hostdevs, next.Devices.Filesystems, next.Devices.Sounds = old.Devices.Hostdevs, old.Devices.Filesystems, old.Devices.Sounds
-	next.Devices.Inputs, next.Devices.RedirDevs, next.Devices.Watchdogs = old.Devices.Inputs, old.Devices.RedirDevs, old.Devices.Watchdogs
-	next.Devices.VSock, next.Devices.Shmems, next.Devices.Memorydevs = old.Devices.VSock, old.Devices.Shmems, old.Devices.Memorydevs
-	next.Devices.Emulator, next.Devices.MemBalloon = old.Devices.Emulator, old.Devices.MemBalloon
-	if chipset(next) != chipset(known) {
-		elsewhere(next.Devices)
-		return
+// keep is the old document with all in it that ours says anew: what others put there beyond ours stays, devices too
+// unless they are gone. The places of devices are those where the guest knows them, in known, which is what runs if
+// anything does.
+func keep(ours, old, known *libvirtxml.Domain, gone hypervisor.Devices) *libvirtxml.Domain {
+	next := *old
+	next.Type, next.Name, next.Description, next.OS, next.CPU, next.Features = ours.Type, ours.Name, ours.Description, ours.OS, ours.CPU, ours.Features
+	next.VCPU, next.VCPUs, next.Memory, next.CurrentMemory = ours.VCPU, nil, ours.Memory, nil
+	devices := *old.Devices
+	next.Devices = &devices
+	devices.Controllers, devices.RNGs, devices.TPMs, devices.Videos = ours.Devices.Controllers, ours.Devices.RNGs, ours.Devices.TPMs, ours.Devices.Videos
+	devices.Serials, devices.Consoles, devices.MemBalloon = ours.Devices.Serials, nil, ours.Devices.MemBalloon
+	devices.Graphics = append(slices.Clone(ours.Devices.Graphics), slices.DeleteFunc(slices.Clone(old.Devices.Graphics), func(g libvirtxml.DomainGraphic) bool { return g.VNC != nil })...)
+	devices.Channels = append(slices.Clone(ours.Devices.Channels), slices.DeleteFunc(slices.Clone(old.Devices.Channels), ofTheAgent)...)
+	devices.Disks = slices.Clone(ours.Devices.Disks)
+	for _, o := range old.Devices.Disks {
+		if _, disk := diskFrom(&o); disk && diskIn(ours, o.Target.Dev) == nil &&
+			!slices.ContainsFunc(gone.Disks, func(g hypervisor.Disk) bool { return targetDev(g) == o.Target.Dev }) {
+			devices.Disks = append(devices.Disks, o)
+		}
 	}
-	next.Devices.Controllers = controllers(next.Devices.Controllers, known.Devices.Controllers)
-	for i := range next.Devices.Disks {
-		d := &next.Devices.Disks[i]
+	devices.Interfaces = slices.Clone(ours.Devices.Interfaces)
+	for _, o := range old.Devices.Interfaces {
+		if o.MAC != nil && nicIn(ours, o.MAC.Address) == nil &&
+			!slices.ContainsFunc(gone.NICs, func(g hypervisor.NIC) bool { return g.MAC == o.MAC.Address }) {
+			devices.Interfaces = append(devices.Interfaces, o)
+		}
+	}
+	if chipset(&next) != chipset(known) {
+		elsewhere(&devices)
+		return &next
+	}
+	devices.Controllers = controllers(devices.Controllers, known.Devices.Controllers)
+	for i := range devices.Disks {
+		d := &devices.Disks[i]
 		if o := diskIn(known, d.Target.Dev); o != nil && o.Target.Bus == d.Target.Bus {
 			d.Address = o.Address
 		}
 	}
-	for i := range next.Devices.Interfaces {
-		n := &next.Devices.Interfaces[i]
-		if o := nicIn(known, n.MAC.Address); o != nil && o.Model != nil && o.Model.Type == n.Model.Type {
+	for i := range devices.Interfaces {
+		n := &devices.Interfaces[i]
+		if o := nicIn(known, n.MAC.Address); o != nil && o.Model != nil && n.Model != nil && o.Model.Type == n.Model.Type {
 			n.Address = o.Address
 		}
 	}
-	if len(next.Devices.RNGs) == 1 && len(known.Devices.RNGs) == 1 {
-		next.Devices.RNGs[0].Address = known.Devices.RNGs[0].Address
+	if len(devices.RNGs) == 1 && len(known.Devices.RNGs) == 1 {
+		devices.RNGs[0].Address = known.Devices.RNGs[0].Address
 	}
-	if len(next.Devices.Videos) == 1 && len(known.Devices.Videos) == 1 {
-		next.Devices.Videos[0].Address = known.Devices.Videos[0].Address
+	if len(devices.Videos) == 1 && len(known.Devices.Videos) == 1 {
+		devices.Videos[0].Address = known.Devices.Videos[0].Address
 	}
+	if b := known.Devices.MemBalloon; b != nil && devices.MemBalloon != nil {
+		devices.MemBalloon.Address = b.Address
+	}
+	return &next
+}
+
+func ofTheAgent(c libvirtxml.DomainChannel) bool {
+	return c.Target != nil && c.Target.VirtIO != nil && strings.HasPrefix(c.Target.VirtIO.Name, "org.qemu.guest_agent")
 }
 
 // elsewhere lets libvirt find new places for what was kept: those it has are of another board.
 func elsewhere(d *libvirtxml.DomainDeviceList) {
 	if d.MemBalloon != nil {
 		d.MemBalloon.Address = nil
+	}
+	for i := range d.Disks {
+		d.Disks[i].Address = nil
+	}
+	for i := range d.Interfaces {
+		d.Interfaces[i].Address = nil
 	}
 	for i := range d.Hostdevs {
 		d.Hostdevs[i].Address = nil
@@ -59,6 +94,10 @@ func elsewhere(d *libvirtxml.DomainDeviceList) {
 	for i := range d.Watchdogs {
 		d.Watchdogs[i].Address = nil
 	}
+	for i := range d.Channels {
+		d.Channels[i].Address = nil
+	}
+	d.Inputs = nil // those of the board: libvirt adds them
 }
 
 // chipset says which of the boards a domain has, of which the places of devices are.

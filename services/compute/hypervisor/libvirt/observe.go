@@ -116,8 +116,25 @@ func domainOf(r golibvirt.DomainStatsRecord) (hypervisor.Domain, error) {
 	}
 	return hypervisor.Domain{
 		ID: uuid.UUID(r.Dom.UUID), Name: r.Dom.Name, NativeID: r.Dom.Name,
-		State: stateOf(golibvirt.DomainState(state), value[golibvirt.DomainStatsStateReason]),
+		State:  stateOf(golibvirt.DomainState(state), value[golibvirt.DomainStatsStateReason]),
+		Reason: reasonOf(golibvirt.DomainState(state), value[golibvirt.DomainStatsStateReason]),
 	}, nil
+}
+
+// reasonOf says why a domain is off, in the words of changes.
+func reasonOf(state golibvirt.DomainState, reason int32) string {
+	if state != golibvirt.DomainShutoff {
+		return ""
+	}
+	switch golibvirt.DomainShutoffReason(reason) {
+	case golibvirt.DomainShutoffShutdown:
+		return "shutdown"
+	case golibvirt.DomainShutoffDestroyed:
+		return "destroyed"
+	case golibvirt.DomainShutoffCrashed:
+		return "crashed"
+	}
+	return ""
 }
 
 // stateOf translates libvirt's state. A domain that is still being started counts as off: the start may fail.
