@@ -22,6 +22,7 @@ import (
 // TestChange changes a machine in every way, while it runs and while it does not, and asks virsh, QEMU and qemu-img what
 // came of it.
 func TestChange(t *testing.T) {
+	t.Parallel()
 	i := qemuInstance(t)
 	i.Start()
 	kernel, image := guestFiles(t, i, initrd.Obey)

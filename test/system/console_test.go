@@ -96,6 +96,7 @@ func (v *viewer) closed(t *testing.T, code websocket.StatusCode) string {
 
 // TestConsoles looks at one guest with a shell in all ways.
 func TestConsoles(t *testing.T) {
+	t.Parallel()
 	i := qemuInstance(t)
 	i.Start()
 	kernel, shell := imageFile(t, i, guest.Kernel(t), "vmlinuz"), imageFile(t, i, guest.Shell(t), "initrd")

@@ -16,6 +16,7 @@ import (
 // hypervisor or on the disk. After the restart the operation ends, the effect has happened exactly once, as libvirt
 // and the file system tell, and nothing is stuck.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	all := func(subject string, points ...string) (out []string) {
 		for _, p := range points {
 			out = append(out, p+":"+subject)

@@ -14,6 +14,7 @@ import (
 
 // TestCrashOfChanges is TestCrash for what changes a machine, whose effects are not counted but looked at: they hold, once.
 func TestCrashOfChanges(t *testing.T) {
+	t.Parallel()
 	i := qemuInstance(t)
 	i.Start()
 	effect := []string{"before-effect", "after-effect", "fact-recorded"}

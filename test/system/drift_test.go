@@ -16,6 +16,7 @@ import (
 // TestBehindOurBack changes domains with virsh. What we see is recorded with its cause, and what is not ours is left
 // alone.
 func TestBehindOurBack(t *testing.T) {
+	t.Parallel()
 	i := qemuInstance(t)
 	i.Start()
 	i.Must("POST", "/api/vms", small("t1", map[string]any{"start": true}))

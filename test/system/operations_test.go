@@ -16,6 +16,7 @@ import (
 
 // TestOperations asks for operations while they run and afterwards, and for the log across a kill.
 func TestOperations(t *testing.T) {
+	t.Parallel()
 	i := qemuInstance(t)
 	i.Start()
 	deaf := i.Must("POST", "/api/vms", small("deaf", map[string]any{"start": true})) // no guest: nobody hears the power button

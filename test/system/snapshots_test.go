@@ -20,6 +20,7 @@ import (
 // TestSnapshots goes back and forth with machines, and asks virsh, qemu-img, the disks and the console of the guest what
 // came of it.
 func TestSnapshots(t *testing.T) {
+	t.Parallel()
 	i := qemuInstance(t)
 	i.Start()
 	s := &snapshots{i}

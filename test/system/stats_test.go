@@ -22,6 +22,7 @@ const statsPatience = 90 * time.Second
 
 // TestStats holds what the API tells of the use of a machine against what libvirt tells virsh.
 func TestStats(t *testing.T) {
+	t.Parallel()
 	i := qemuInstance(t)
 	i.Start()
 	kernel, image := imageFile(t, i, guest.Kernel(t), "vmlinuz"), imageFile(t, i, guest.Telling(t), "initrd")

@@ -19,6 +19,7 @@ import (
 
 // TestStory is the life of one virtual machine as the README tells it, each part building on those before.
 func TestStory(t *testing.T) {
+	t.Parallel()
 	i := qemuInstance(t)
 	i.Start()
 	s := &story{Instance: i, domains: watchDomains(t, i)}

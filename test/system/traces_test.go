@@ -32,6 +32,7 @@ const spanTime = 60 * time.Second
 // TestTraces follows requests through spans, logs and metrics, with a collector, with one that does not answer, and
 // across a crash.
 func TestTraces(t *testing.T) {
+	t.Parallel()
 	c := startCollector(t)
 	i := qemuInstance(t)
 	i.Args = append(i.Args, "--log-level", "debug")

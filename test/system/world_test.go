@@ -19,6 +19,7 @@ import (
 // TestWorldChanges changes domains with virsh and kill. What happened is shown with its cause, and brought back where the
 // policy of the machine says so.
 func TestWorldChanges(t *testing.T) {
+	t.Parallel()
 	i := qemuInstance(t)
 	i.Start()
 	spec := map[string]any{"start": true, "cpus": 1, "max_cpus": 2, "memory_mb": 64}
@@ -143,6 +144,7 @@ func kill(t *testing.T, i *instance.Instance, name string) {
 
 // TestImport adopts a domain that others made, while it runs, and leaves its disk where it is.
 func TestImport(t *testing.T) {
+	t.Parallel()
 	i := qemuInstance(t)
 	i.Start()
 	dir, err := os.MkdirTemp("", "horcrux-foreign-") // which QEMU's own account may enter

@@ -3,7 +3,9 @@ package vm
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -171,7 +173,10 @@ func (m Machine) drift(c Inspected) (*vm.Change, error) {
 // found is a configuration of ours with what was found in place of what we thought. Devices are known by their address or
 // by where their bytes lie. The sources of disks that others brought are added to those that are given.
 func (m Machine) found(c Configuration, s vm.Spec, sources map[string]vm.Source) vm.Spec {
-	s.CPUs, s.MaxCPUs, s.Description, s.Autostart = c.CPUs, c.MaxCPUs, c.Description, c.Autostart
+	s.CPUs, s.MaxCPUs, s.Autostart = c.CPUs, c.MaxCPUs, c.Autostart
+	if legible(s.Description) != legible(c.Description) {
+		s.Description = c.Description
+	}
 	nics := []vm.NIC{}
 	for _, n := range s.Networks {
 		if n.MAC == nil {
@@ -214,6 +219,19 @@ func (m Machine) found(c Configuration, s vm.Spec, sources map[string]vm.Source)
 	}
 	s.Disks = disks
 	return s
+}
+
+// legible is a description as a document holds it: without what XML cannot say, and without what it says otherwise.
+func legible(text string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\r':
+			return -1
+		case r < ' ' && r != '\t' && r != '\n' || r == 0xfffe || r == 0xffff:
+			return utf8.RuneError
+		}
+		return r
+	}, text)
 }
 
 // repaired records that all is as it was, or what is not.
