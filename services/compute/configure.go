@@ -76,10 +76,37 @@ func (s *Service) bring(ctx context.Context, id uuid.UUID, m vm.Machine, live, n
 	return s.Driver.Configure(ctx, later)
 }
 
+// enforce is bring where others may have changed what is there: devices that are not recorded go.
+func (s *Service) enforce(ctx context.Context, id uuid.UUID, m vm.Machine, live, next wire.Spec) error {
+	now, err := s.spec(ctx, id, live, m.Sources)
+	if err != nil {
+		return err
+	}
+	later, err := s.spec(ctx, id, next, m.Sources)
+	if err != nil {
+		return err
+	}
+	seen, err := s.Driver.Describe(ctx, id, 0)
+	if err != nil {
+		return err
+	}
+	if m.Spec.Adopted {
+		now.MemoryMB = 0 // what its balloon had when it was adopted nobody knows
+	}
+	later.Gone = missing(seen.Next, later)
+	if seen.Running != nil {
+		now.Gone = missing(*seen.Running, now)
+	}
+	if err := s.Driver.Adjust(ctx, now); err != nil {
+		return err
+	}
+	return s.Driver.Configure(ctx, later)
+}
+
 // missing are the devices that one configuration has and another has not.
 func missing(was, now hypervisor.Spec) (d hypervisor.Devices) {
 	for _, o := range was.Disks {
-		if !slices.ContainsFunc(now.Disks, func(n hypervisor.Disk) bool { return n.Index == o.Index && n.Target == o.Target }) {
+		if !slices.ContainsFunc(now.Disks, func(n hypervisor.Disk) bool { return n.Path == o.Path }) {
 			d.Disks = append(d.Disks, o)
 		}
 	}

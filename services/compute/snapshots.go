@@ -88,7 +88,7 @@ func (s *Service) configured(ctx context.Context, id uuid.UUID, m vm.Machine, li
 	if err != nil {
 		return err
 	}
-	if err := s.bring(ctx, id, m, live, next); err != nil {
+	if err := s.enforce(ctx, id, m, live, next); err != nil {
 		return err
 	}
 	return s.Driver.SetDescription(ctx, id, next.Description)

@@ -96,12 +96,12 @@ func (s *Service) repair(ctx context.Context, id uuid.UUID, m vm.Machine) (any, 
 	if err != nil {
 		return nil, driverError(err)
 	}
-	seen, err := s.Driver.Describe(ctx, id, 0)
-	if err != nil {
-		return nil, driverError(err)
+	if m.Wanted == wire.StateStopped {
+		if err := s.Driver.Destroy(ctx, id); err != nil {
+			return nil, driverError(err)
+		}
 	}
-	next.Gone = missing(seen.Next, next)
-	if err := s.Driver.Configure(ctx, next); err != nil {
+	if err := s.enforce(ctx, id, m, m.Spec, wanted); err != nil {
 		return nil, driverError(err)
 	}
 	if d.Autostart != m.Spec.Autostart {
@@ -109,15 +109,7 @@ func (s *Service) repair(ctx context.Context, id uuid.UUID, m vm.Machine) (any, 
 			return nil, driverError(err)
 		}
 	}
-	live, err := s.spec(ctx, id, m.Spec, m.Sources)
-	if err != nil {
-		return nil, err
-	}
-	live.MemoryMB = 0 // what the balloon has is the guest's
-	if seen.Running != nil {
-		live.Gone = missing(*seen.Running, live)
-	}
-	if err := s.power(ctx, id, observed(d.State), m.Wanted, live); err != nil {
+	if err := s.power(ctx, id, observed(d.State), m.Wanted); err != nil {
 		return nil, driverError(err)
 	}
 	left, err := s.Driver.Describe(ctx, id, 0)
@@ -128,17 +120,15 @@ func (s *Service) repair(ctx context.Context, id uuid.UUID, m vm.Machine) (any, 
 	return vm.Settled{State: observed(left.State), Left: &inspected}, nil
 }
 
-// power leads a domain from one state to another, and gives what goes on running what it is to have.
-func (s *Service) power(ctx context.Context, id uuid.UUID, from, to wire.State, live hypervisor.Spec) error {
+// power leads a domain from one state to another, of those in which a guest runs.
+func (s *Service) power(ctx context.Context, id uuid.UUID, from, to wire.State) error {
 	if to == wire.StateStopped {
-		return s.Driver.Destroy(ctx, id)
+		return nil
 	}
 	if from == wire.StateStopped {
 		if err := s.Driver.Start(ctx, id); err != nil {
 			return err
 		}
-	} else if err := s.Driver.Adjust(ctx, live); err != nil {
-		return err
 	}
 	if to == wire.StatePaused {
 		return s.Driver.Pause(ctx, id)

@@ -24,7 +24,7 @@ func TestWorldChanges(t *testing.T) {
 	i.Start()
 	spec := map[string]any{"start": true, "cpus": 1, "max_cpus": 2, "memory_mb": 64}
 	i.Must("POST", "/api/vms", small("record", spec))
-	spec["on_drift"] = "repair"
+	spec["on_drift"], spec["disks"] = "repair", []any{map[string]any{"size_gb": 1}}
 	i.Must("POST", "/api/vms", small("repair", spec))
 
 	i.Run(t, "recorded", func(t *testing.T) {
@@ -82,6 +82,11 @@ func TestWorldChanges(t *testing.T) {
 			out, _ := tryVirsh(i, "vcpucount", "repair", "--config", "--current")
 			return out == "1"
 		})
+		for _, which := range [][]string{{"domblklist", "repair"}, {"domblklist", "repair", "--inactive"}} {
+			if out := virsh(t, i, which...); strings.Count(out, ".qcow2") != 1 {
+				t.Errorf("%s: its disks are\n%s", which, out)
+			}
+		}
 	})
 }
 
