@@ -37,7 +37,7 @@ func TestCrashOfChanges(t *testing.T) {
 			},
 		},
 		{
-			"attach", true, append(effect, "decided"), "vm.change_disk", "POST", "/disks", map[string]any{"size_gb": 1}, twoDisks,
+			"attach", true, effect, "vm.change_disk", "POST", "/disks", map[string]any{"size_gb": 1}, twoDisks,
 		},
 		{
 			"attach-volume", false, effect, "volume.create", "POST", "/disks", map[string]any{"size_gb": 1}, twoDisks,
