@@ -292,54 +292,6 @@ func cause(h eventstore.History, command, operation uuid.UUID) (m events.Meta, o
 	return m, false
 }
 
-// Observe lets the decider take in what was seen of an object without anybody having asked for it. The decider
-// answers with no events when that is no news. It returns the object's state after it.
-func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, cause string, c any) (S, error) {
-	return ObserveAt(ctx, e, k, id, 0, cause, c)
-}
-
-// ErrMoved: an object has another version than it had when it was looked at.
-var ErrMoved = errors.New("the object moved since it was looked at")
-
-// ObserveAt is Observe of something that was seen when the object had a version; ErrMoved when it has another by now. 0
-// stands for any.
-func ObserveAt[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, version int64, cause string, c any) (S, error) {
-	stream := events.NewStream(k.Codec.Kind, id)
-	known, err := e.histories(ctx, []events.Stream{stream})
-	if err != nil {
-		var none S
-		return none, err
-	}
-	var u *unit[S]
-	now := e.Clock()
-	r, err := eventstore.RunFrom(ctx, e.Store, uuid.Nil, known, func(h []eventstore.History) (eventstore.Append, error) {
-		var err error
-		if u, err = newUnit(e, k, now, events.Meta{Actor: "service:" + e.Domain, Auth: "internal", Reason: cause}, h); err != nil {
-			return eventstore.Append{}, err
-		}
-		if version != 0 && h[0].Head.Version != version {
-			return eventstore.Append{}, ErrMoved
-		}
-		if _, err := u.decide(c); err != nil {
-			return eventstore.Append{}, err
-		}
-		return u.result(e.open())
-	})
-	switch {
-	case errors.Is(err, errNothing):
-		if k.Intent(u.state) != nil { // it is looked at again, and then as it is recorded
-			e.recent.forget(stream)
-		}
-		return u.state, nil
-	case err != nil:
-		e.recent.forget(stream)
-		var none S
-		return none, err
-	}
-	u.commit(ctx, e, r)
-	return u.state, nil
-}
-
 // stepEnded takes in how a step went that another service took, or that the operation is to be canceled.
 func (k *Kind[S]) stepEnded(ctx context.Context, e *Engine, stream, resource events.Stream, cmd events.Command, end stepEnd) (eventstore.Result, error) {
 	known, err := e.histories(ctx, []events.Stream{resource, stream})

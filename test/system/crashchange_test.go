@@ -29,7 +29,8 @@ func TestCrashOfChanges(t *testing.T) {
 		holds   func(t *testing.T, i *instance.Instance, v openapi.VM)
 	}{
 		{
-			"update", true, append(effect, "decided"), "vm.update", "PATCH", "", map[string]any{"cpus": 2, "machine": "pc"},
+			"update", true, append(effect, "decided"), "vm.update", "PATCH", "",
+			map[string]any{"cpus": 2, "machine": "pc"},
 			func(t *testing.T, i *instance.Instance, v openapi.VM) {
 				if n := virsh(t, i, "vcpucount", v.Name, "--live", "--current"); n != "2" || v.CPUs != 2 || len(v.Pending) != 1 {
 					t.Errorf("%s CPUs, shown as %d, pending %v", n, v.CPUs, v.Pending)
@@ -51,7 +52,8 @@ func TestCrashOfChanges(t *testing.T) {
 			},
 		},
 		{
-			"resize", false, effect, "volume.resize", "POST", "/disks/disk0/resize", map[string]any{"size_gb": 2},
+			"resize", false, effect, "volume.resize", "POST", "/disks/disk0/resize",
+			map[string]any{"size_gb": 2},
 			func(t *testing.T, i *instance.Instance, v openapi.VM) {
 				if out := virsh(t, i, "domblkinfo", v.Name, "vda"); !strings.Contains(out, fmt.Sprint(2<<30)) || v.Disks[0].SizeGB != 2 {
 					t.Errorf("shown as %d GiB, libvirt has\n%s", v.Disks[0].SizeGB, out)
