@@ -219,7 +219,7 @@ type Driver interface {
 	// refuses.
 	Configure(ctx context.Context, spec Spec) error
 	// Adjust gives a running domain what it can have of a configuration at once: more CPUs, as much memory as its
-	// balloon leaves it, disks and NICs that came or went, links, limits and sizes of disks, another password for its
+	// balloon leaves it, disks and NICs that come, and those in Gone that go, links, limits and sizes of disks, another password for its
 	// screen. A domain that is off needs nothing. ErrNotFound; ErrInvalid when the hypervisor refuses; ErrRefused when
 	// the guest does not let go of a device.
 	Adjust(ctx context.Context, spec Spec) error

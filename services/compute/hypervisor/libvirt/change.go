@@ -264,7 +264,7 @@ func (d *Driver) SetDescription(ctx context.Context, id uuid.UUID, text string) 
 // domain whose file it cannot read again is lost.
 func legible(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff {
+		if unsayable(r) {
 			return utf8.RuneError
 		}
 		return r
