@@ -84,7 +84,7 @@ func (s *server) libvirt(ctx context.Context, accelerator hypervisor.Accelerator
 	}
 	s.stack.push("libvirtd", d.Stop)
 	fmt.Fprintf(s.out, "private libvirtd; reach it with: virsh -c '%s'\n", d.URI())
-	o.URI, o.Outside = d.URI(), d.Outside
+	o.URI, o.Outside, o.Mutations = d.URI(), d.Outside, libvirtd.Mutations
 	return nil
 }
 

@@ -4,6 +4,7 @@ package libvirt
 
 import (
 	"errors"
+	"strings"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 
@@ -11,9 +12,13 @@ import (
 )
 
 // meaning of an error by the number that libvirt gives it. The numbers that it uses for everything (internal error,
-// operation failed, system error) mean that it would not do what it was told: ErrInvalid.
-func meaning(code golibvirt.ErrorNumber) error {
-	switch code {
+// operation failed, system error) mean that it would not do what it was told: ErrInvalid. That a disk is full it says in
+// the words of the C library alone.
+func meaning(said golibvirt.Error) error {
+	if strings.Contains(said.Message, "No space left on device") {
+		return hypervisor.ErrExhausted
+	}
+	switch golibvirt.ErrorNumber(said.Code) {
 	case golibvirt.ErrNoDomain, golibvirt.ErrNoDomainSnapshot, golibvirt.ErrNoNetwork:
 		return hypervisor.ErrNotFound
 	case golibvirt.ErrDomExist, golibvirt.ErrNetworkExist:
@@ -38,7 +43,7 @@ func meaning(code golibvirt.ErrorNumber) error {
 // answers says whether err is an answer of the daemon with this meaning.
 func answers(err, sentinel error) bool {
 	var said golibvirt.Error
-	return errors.As(err, &said) && errors.Is(meaning(golibvirt.ErrorNumber(said.Code)), sentinel)
+	return errors.As(err, &said) && errors.Is(meaning(said), sentinel)
 }
 
 // ofDomain says of a call about a domain that a network which it needs is missing: the domain itself is there.

@@ -76,8 +76,12 @@ func TestMeaning(t *testing.T) {
 		golibvirt.ErrXMLError:             hypervisor.ErrInvalid,
 		golibvirt.ErrInternalError:        hypervisor.ErrInvalid,
 	} {
-		if got := meaning(code); !errors.Is(got, want) {
+		if got := meaning(golibvirt.Error{Code: uint32(code)}); !errors.Is(got, want) {
 			t.Errorf("%d means %q, want %q", code, got, want)
 		}
+	}
+	full := golibvirt.Error{Code: uint32(golibvirt.ErrSystemError), Message: "cannot write data to file '/x.xml': No space left on device"}
+	if got := meaning(full); !errors.Is(got, hypervisor.ErrExhausted) {
+		t.Errorf("%s means %q", full.Message, got)
 	}
 }

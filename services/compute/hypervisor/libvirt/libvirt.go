@@ -30,6 +30,10 @@ type Options struct {
 	CallTimeout time.Duration
 	// DialTimeout bounds connecting and the first exchange. 0 means 5 s.
 	DialTimeout time.Duration
+	// Mutations is how many calls that change something are under way at once; the next wait here. The daemon works on
+	// so many calls of a client and leaves the rest in the socket, looks among them, which then come too late. 0 means
+	// 4, one fewer than a daemon's configuration grants unless it says otherwise.
+	Mutations int
 	// ConsoleDir, if set, is a folder on the node where each domain's serial console is written to <id>.log. Whoever sets
 	// it bounds these files (package console).
 	ConsoleDir string
@@ -68,6 +72,9 @@ func Open(opts Options) (*Driver, error) {
 	}
 	if opts.DialTimeout == 0 {
 		opts.DialTimeout = 5 * time.Second
+	}
+	if opts.Mutations == 0 {
+		opts.Mutations = 4
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)

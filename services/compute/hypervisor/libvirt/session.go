@@ -17,8 +17,7 @@ import (
 	"horcrux/services/compute/hypervisor/watch"
 )
 
-// inFlight bounds the calls of one connection. The daemon works on a few of a client's calls at a time (5 unless its
-// configuration says otherwise) and leaves the rest in the socket.
+// inFlight bounds the calls of one connection.
 const inFlight = 32
 
 // session is one connection, from the dial to its end.
@@ -28,6 +27,7 @@ type session struct {
 	lv     *golibvirt.Libvirt
 	hub    *watch.Hub
 	calls  chan struct{} // holds a token for each call under way
+	acts   chan struct{} // and one for each of those that change something
 	kind   string        // qemu or test
 	daemon uint64        // libvirt's version: major*1e6 + minor*1e3 + release
 	marks  marks
@@ -73,7 +73,7 @@ func (d *Driver) dial(ctx context.Context) (*session, error) {
 	}
 	s := &session{
 		d: d, wire: &wire{Conn: conn, over: make(chan struct{})}, hub: watch.New(),
-		calls: make(chan struct{}, inFlight),
+		calls: make(chan struct{}, inFlight), acts: make(chan struct{}, d.opts.Mutations),
 	}
 	// Closing the connection is the only way to end an exchange early.
 	silent := context.AfterFunc(within, s.drop)
@@ -141,12 +141,9 @@ func exchange[T any](ctx context.Context, s *session, o outcome, f func(*golibvi
 // exchangeWithin is exchange for what may take another time than CallTimeout.
 func exchangeWithin[T any](ctx context.Context, s *session, o outcome, limit time.Duration, f func(*golibvirt.Libvirt) (T, error)) (T, error) {
 	var none T
-	select {
-	case s.calls <- struct{}{}:
-	case <-ctx.Done():
-		return none, cut(ctx, look) // it was never sent
-	case <-s.wire.over:
-		return none, s.explain(golibvirt.ErrInterrupted, look)
+	free, err := s.enter(ctx, o)
+	if err != nil {
+		return none, err
 	}
 	type answer struct {
 		value T
@@ -154,7 +151,7 @@ func exchangeWithin[T any](ctx context.Context, s *session, o outcome, limit tim
 	}
 	answered := make(chan answer, 1)
 	go func() { // owned by the session: it holds a token
-		defer func() { <-s.calls }()
+		defer free()
 		watchdog := time.AfterFunc(limit, s.drop)
 		defer watchdog.Stop()
 		v, err := f(s.lv)
@@ -171,11 +168,39 @@ func exchangeWithin[T any](ctx context.Context, s *session, o outcome, limit tim
 	}
 }
 
+// enter waits for a place among the calls under way, which free gives back. Nothing was sent when it fails.
+func (s *session) enter(ctx context.Context, o outcome) (free func(), err error) {
+	var taken []chan struct{}
+	free = func() {
+		for _, c := range taken {
+			<-c
+		}
+	}
+	places := []chan struct{}{s.calls}
+	if o == act {
+		places = []chan struct{}{s.acts, s.calls}
+	}
+	for _, c := range places {
+		select {
+		case c <- struct{}{}:
+			taken = append(taken, c)
+			continue
+		case <-ctx.Done():
+			err = cut(ctx, look)
+		case <-s.wire.over:
+			err = s.explain(golibvirt.ErrInterrupted, look)
+		}
+		free()
+		return nil, err
+	}
+	return free, nil
+}
+
 // explain gives a failure its meaning. What is not an answer of the daemon means that the connection is no good.
 func (s *session) explain(err error, o outcome) error {
 	var said golibvirt.Error
 	if errors.As(err, &said) {
-		return fmt.Errorf("%w: %w", meaning(golibvirt.ErrorNumber(said.Code)), err)
+		return fmt.Errorf("%w: %w", meaning(said), err)
 	}
 	if errors.Is(err, golibvirt.ErrUnsupported) {
 		return fmt.Errorf("%w: %w", hypervisor.ErrUnsupported, err)

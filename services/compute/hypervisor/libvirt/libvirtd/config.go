@@ -79,6 +79,11 @@ func (d *Daemon) configure() error {
 	return nil
 }
 
+// Mutations is how many calls that change something the daemon works on at once, with workers left for looks.
+const Mutations = workers - 8
+
+const workers = 20
+
 func (d *Daemon) daemonConf(host string) string {
 	return fmt.Sprintf(`# Written at each start.
 host_uuid = "%s"
@@ -90,9 +95,10 @@ auth_unix_rw = "none"
 auth_unix_ro = "none"
 listen_tls = 0
 listen_tcp = 0
+max_workers = %d
 max_client_requests = 32
 log_outputs = "3:file:%s"
-`, host, d.opts.SocketDir, d.logFile())
+`, host, d.opts.SocketDir, workers, d.logFile())
 }
 
 // qemuConf lets QEMU write its output itself, so that no virtlogd is needed, and leaves /dev as it is in our namespace.

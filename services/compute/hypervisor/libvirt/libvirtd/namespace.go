@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -130,16 +131,11 @@ func (d *Daemon) spawn() (*process, error) {
 // command is what to execute: the daemon, or ourselves to become it.
 func (d *Daemon) command() (argv, env []string) {
 	argv = []string{d.opts.Path, "--config", d.confFile(), "--pid-file", d.pidFile()}
-	env = os.Environ()
+	env = append(os.Environ(), "LC_ALL=C") // some errors can only be told by their words
 	if !d.session {
 		return append([]string{"/proc/self/exe", Subcommand, d.opts.Dir, strconv.FormatBool(d.opts.KVM)}, argv...), env
 	}
-	for _, kv := range os.Environ() {
-		if strings.HasPrefix(kv, "XDG_") {
-			continue
-		}
-		env = append(env, kv)
-	}
+	env = slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "XDG_") })
 	return argv, append(env,
 		"XDG_CONFIG_HOME="+d.opts.Dir,
 		"XDG_CACHE_HOME="+filepath.Join(d.opts.Dir, "cache"),
