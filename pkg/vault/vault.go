@@ -6,7 +6,10 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -34,6 +37,7 @@ type Vault struct {
 	pool    *pgxpool.Pool
 	keyFile string
 	aead    cipher.AEAD // nil without a key
+	digests []byte      // the key of Digest
 }
 
 // probe is sealed under the nil id, so that another key is noticed at the start and not at the first use.
@@ -76,6 +80,9 @@ func Open(ctx context.Context, pool *pgxpool.Pool, keyFile string, seals bool) (
 		return nil, err
 	}
 	if v.aead, err = cipher.NewGCM(block); err != nil {
+		return nil, err
+	}
+	if v.digests, err = hkdf.Key(sha256.New, key, nil, "digest", keySize); err != nil {
 		return nil, err
 	}
 	if sealed == nil {
@@ -145,6 +152,17 @@ func (v *Vault) store(ctx context.Context, id uuid.UUID, secret []byte) error {
 	sealed := v.aead.Seal(nonce, nonce, secret, id[:]) // the id is part of it: one cannot be put in another's place
 	_, err := v.pool.Exec(ctx, `INSERT INTO vault.secrets (id, sealed) VALUES ($1, $2) ON CONFLICT DO NOTHING`, id, sealed)
 	return err
+}
+
+// Digest tells data that holds a secret from other such data. Who has the digest and not the key cannot guess the secret
+// from it. ErrKey.
+func (v *Vault) Digest(data []byte) ([]byte, error) {
+	if v.aead == nil {
+		return nil, fmt.Errorf("%w: there is no %s", ErrKey, v.keyFile)
+	}
+	h := hmac.New(sha256.New, v.digests)
+	h.Write(data)
+	return h.Sum(nil), nil
 }
 
 // Open returns a secret. ErrUnknown, ErrKey.

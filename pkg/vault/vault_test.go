@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"os"
 	"path/filepath"
@@ -56,6 +57,23 @@ func TestVault(t *testing.T) {
 			t.Errorf("%q, %v", sealed, err)
 		}
 	})
+	t.Run("tells data apart by what only the key can make", func(t *testing.T) {
+		digest := func(v *vault.Vault, data []byte) string {
+			d, err := v.Digest(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(d)
+		}
+		again, err := vault.Open(ctx, pool, key, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := sha256.Sum256(secret)
+		if got := digest(v, secret); got != digest(again, secret) || got == digest(v, []byte("another")) || got == string(plain[:]) {
+			t.Errorf("%x", got)
+		}
+	})
 	t.Run("knows no other ids", func(t *testing.T) {
 		if _, err := v.Open(ctx, uuid.New()); !errors.Is(err, vault.ErrUnknown) {
 			t.Errorf("got %v", err)
@@ -84,6 +102,9 @@ func TestVault(t *testing.T) {
 		}
 		if _, err := keyless.Seal(ctx, secret); !errors.Is(err, vault.ErrKey) {
 			t.Errorf("seals without its key: %v", err)
+		}
+		if _, err := keyless.Digest(secret); !errors.Is(err, vault.ErrKey) {
+			t.Errorf("digests without its key: %v", err)
 		}
 		if _, err := os.Stat(lost); err == nil {
 			t.Error("made a key that opens nothing")

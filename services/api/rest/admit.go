@@ -1,8 +1,10 @@
 package rest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -134,16 +136,40 @@ func (c *call) wait() time.Duration {
 }
 
 // request is what the call has in common with all mutating calls.
-func (c *call) request() submit.Request {
-	query := maps.Clone(c.query)
-	query.Del("wait")
-	digest := sha256.New()
-	for _, part := range []string{c.method, c.req.URL.EscapedPath(), query.Encode(), string(c.body)} {
-		fmt.Fprintf(digest, "%d:%s", len(part), part) // a hash never fails to be written
-	}
+func (c *call) request(secrets Secrets) (submit.Request, error) {
+	digest, err := c.digest(secrets)
 	return submit.Request{
 		Caller: c.caller, Reason: c.query.Get("reason"), Traceparent: trace.Parent(c.req.Context()), Key: c.req.Header.Get("Idempotency-Key"),
-		Digest: digest.Sum(nil), Wait: c.wait(),
+		Digest: digest, Wait: c.wait(),
+	}, err
+}
+
+// digest tells the request from others that bear the same Idempotency-Key. It is kept, and of a plain hash a password could
+// be guessed: with one in the body it is keyed.
+func (c *call) digest(secrets Secrets) ([]byte, error) {
+	query := maps.Clone(c.query)
+	query.Del("wait")
+	var all bytes.Buffer
+	for _, part := range []string{c.method, c.req.URL.EscapedPath(), query.Encode(), string(c.body)} {
+		fmt.Fprintf(&all, "%d:%s", len(part), part)
+	}
+	if bearsPassword(c.body) {
+		return secrets.Digest(all.Bytes())
+	}
+	sum := sha256.Sum256(all.Bytes())
+	return sum[:], nil
+}
+
+// bearsPassword says whether a field of a body, or a value, is called so. The body is JSON, or empty.
+func bearsPassword(body []byte) bool {
+	for d := json.NewDecoder(bytes.NewReader(body)); ; {
+		token, err := d.Token()
+		if err != nil {
+			return false
+		}
+		if token == "password" {
+			return true
+		}
 	}
 }
 

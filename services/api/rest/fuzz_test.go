@@ -120,8 +120,12 @@ func FuzzParams(f *testing.F) {
 			t.Errorf("waits %s", w)
 		}
 		c.streams()
-		if first, second := c.request(), c.request(); !reflect.DeepEqual(first, second) {
-			t.Errorf("%v is another request the second time: %v", first, second)
+		first, err := c.request(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if second, err := c.request(nil); err != nil || !reflect.DeepEqual(first, second) {
+			t.Errorf("%v is another request the second time: %v, %v", first, second, err)
 		}
 		if v, err := c.ifVersion(); err != nil {
 			refused(t, err)

@@ -281,7 +281,11 @@ func (s *Server) revert(ctx context.Context, r ref, to string) (answer, error) {
 // do makes an operation of the call.
 func (s *Server) do(ctx context.Context, intend func(context.Context) (submit.Intent, error)) (answer, error) {
 	c := callOf(ctx)
-	op, err := s.Submit.Do(ctx, c.request(), intend)
+	req, err := c.request(s.Secrets)
+	if err != nil {
+		return answer{}, err
+	}
+	op, err := s.Submit.Do(ctx, req, intend)
 	c.operation = op.ID
 	return accepted(op, c.wait() > 0), err
 }

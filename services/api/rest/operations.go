@@ -104,7 +104,11 @@ func (s *Server) ListOperationHistory(ctx context.Context, r ListOperationHistor
 func (s *Server) CancelOperation(ctx context.Context, r CancelOperationRequestObject) (CancelOperationResponseObject, error) {
 	c := callOf(ctx)
 	c.operation = r.ID
-	op, err := s.Submit.Cancel(ctx, c.request(), r.ID, s.Resources)
+	req, err := c.request(s.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	op, err := s.Submit.Cancel(ctx, req, r.ID, s.Resources)
 	return accepted(op, c.wait() > 0), err
 }
 

@@ -64,9 +64,11 @@ type Options struct {
 	mount    func(*Server, *echo.Echo) // with routes of their own
 }
 
-// Secrets keeps a secret and says by which id it is named.
+// Secrets keeps a secret and says by which id it is named, and tells data that bears one from other data without giving
+// it away.
 type Secrets interface {
 	Seal(ctx context.Context, secret []byte) (uuid.UUID, error)
+	Digest(data []byte) ([]byte, error)
 }
 
 // Server answers requests. Drain ends what would not end by itself.
