@@ -17,8 +17,8 @@ import (
 	"horcrux/pkg/usage"
 )
 
-// askTime bounds one question: enough for a node to ask its hypervisor twice.
-const askTime = 8 * time.Second
+// askTime bounds one question: enough for a node that has many machines, or to fall back on what it saw before.
+const askTime = 20 * time.Second
 
 // Bus carries questions to nodes.
 type Bus interface {

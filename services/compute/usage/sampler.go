@@ -16,14 +16,18 @@ import (
 )
 
 const (
-	fresh    = time.Second      // how old an answer may be
-	lateTime = 3 * time.Second  // after which the hypervisor is asked once more
-	lookTime = 30 * time.Second // bounds one look
+	fresh    = time.Second      // how old an answer may be besides the time that the look took
+	lateTime = 3 * time.Second  // after which the hypervisor is asked once more, or three times as long as the last look took
+	patience = 15 * time.Second // after which an answer may be as old as recent
+	recent   = time.Minute
+	lookTime = 55 * time.Second // bounds one look, so that no second begins while a driver works on the first
+	share    = 4                // of the time, looks that nobody asked for take this part at most
 )
 
 // look is what was seen at one moment. It does not change once it is made.
 type look struct {
 	at      time.Time
+	took    time.Duration
 	node    wire.Node
 	domains map[uuid.UUID]*Domain
 	ids     []uuid.UUID // of the domains, in order
@@ -74,11 +78,11 @@ func (s *Sampler) Run(ctx context.Context) {
 		defer s.mu.Unlock()
 		s.life = nil
 	}()
-	tick := time.NewTicker(period)
-	defer tick.Stop()
 	failed := false
 	for {
+		begin := s.clock()
 		l, err := s.look(ctx)
+		next := begin.Add(max(period, share*s.clock().Sub(begin)))
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -91,17 +95,19 @@ func (s *Sampler) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(next.Sub(s.clock())):
 		}
 	}
 }
 
-// look returns a look that is fresh, or waits for one. However many wait, one look is under way.
+// look returns a look that is fresh, or waits for one, or returns one that is recent where that takes too long. However
+// many wait, one look is under way.
 func (s *Sampler) look(ctx context.Context) (*look, error) {
 	s.mu.Lock()
-	if s.last != nil && s.clock().Sub(s.last.at) < fresh {
+	last := s.last
+	if last != nil && s.clock().Sub(last.at) < fresh+2*last.took {
 		defer s.mu.Unlock()
-		return s.last, nil
+		return last, nil
 	}
 	f := s.flying
 	if f == nil {
@@ -115,11 +121,19 @@ func (s *Sampler) look(ctx context.Context) (*look, error) {
 		s.looks.Go(func() { s.fly(life, f) })
 	}
 	s.mu.Unlock()
-	select {
-	case <-f.done:
-		return f.look, f.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for {
+		select {
+		case <-f.done:
+			return f.look, f.err
+		case <-late.C:
+			if last != nil && s.clock().Sub(last.at) < recent {
+				return last, nil
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 }
 
@@ -131,9 +145,16 @@ func unavailable() *problem.Problem {
 func (s *Sampler) fly(ctx context.Context, f *flight) {
 	l := &look{at: s.clock(), domains: map[uuid.UUID]*Domain{}}
 	l.node = s.host.Usage(l.at.UTC().Truncate(time.Millisecond))
-	domains, err := s.observe(ctx)
+	s.mu.Lock()
+	late := lateTime
+	if s.last != nil {
+		late = max(late, 3*s.last.took)
+	}
+	s.mu.Unlock()
+	domains, err := s.observe(ctx, late)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l.took = s.clock().Sub(l.at)
 	if f.err = err; err == nil {
 		for i := range domains {
 			d := &domains[i]
@@ -150,7 +171,7 @@ func (s *Sampler) fly(ctx context.Context, f *flight) {
 
 // observe asks the hypervisor, and once more where its answer is late: an emulator that hangs holds up the first call
 // that meets it, and only that. The first answer counts.
-func (s *Sampler) observe(ctx context.Context) ([]Domain, error) {
+func (s *Sampler) observe(ctx context.Context, after time.Duration) ([]Domain, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	type answer struct {
@@ -165,7 +186,7 @@ func (s *Sampler) observe(ctx context.Context) ([]Domain, error) {
 		})
 	}
 	ask()
-	late := time.NewTimer(lateTime)
+	late := time.NewTimer(after)
 	defer late.Stop()
 	for {
 		select {
@@ -193,7 +214,7 @@ func (l *look) since(before *look) {
 
 // copy of a look, to fill in other rates.
 func (l *look) copy() *look {
-	c := &look{at: l.at, node: l.node, domains: make(map[uuid.UUID]*Domain, len(l.domains))}
+	c := &look{at: l.at, took: l.took, node: l.node, domains: make(map[uuid.UUID]*Domain, len(l.domains))}
 	for id, d := range l.domains {
 		own := *d
 		own.Disks, own.NICs = slices.Clone(d.Disks), slices.Clone(d.NICs)

@@ -91,7 +91,7 @@ func TestManyCallersCostOneCall(t *testing.T) {
 		if n := d.calls.Load() - before; n != 1 {
 			t.Error("what is fresh is asked for again")
 		}
-		time.Sleep(fresh)
+		time.Sleep(fresh + d.takes)
 		ask(t, s, busy(1, 0).ID)
 		if n := d.calls.Load() - before; n != 2 {
 			t.Errorf("what is old is told: %d calls", n)
@@ -170,6 +170,32 @@ func TestAHypervisorThatIsDown(t *testing.T) {
 	if _, err := s.vm(t.Context(), uuid.Nil, wire.Question{}); problem.From(err) == nil {
 		t.Errorf("asked before it runs: %v", err)
 	}
+}
+
+// TestAHypervisorThatIsSlow: looks take so long that they may not follow upon each other, and what was seen a while ago is
+// told rather than nothing.
+func TestAHypervisorThatIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const slow = 8 * time.Second
+		d := &script{takes: slow, tell: func() ([]Domain, error) { return []Domain{busy(1, 1)}, nil }}
+		s := running(t, d)
+		first := ask(t, s, busy(1, 1).ID)
+		if again := ask(t, s, busy(1, 1).ID); !again.At.Equal(first.At) {
+			t.Error("what has just been seen is looked at again")
+		}
+		calls := d.calls.Load()
+		time.Sleep(30 * slow)
+		if n := d.calls.Load() - calls; n > 30/share+1 {
+			t.Errorf("%d looks of %s in %s", n, slow, 30*slow)
+		}
+		ask(t, s, busy(1, 1).ID)
+		d.set(func() { d.takes = time.Hour })
+		time.Sleep(fresh + 2*slow)
+		begin := time.Now()
+		if v := ask(t, s, busy(1, 1).ID); time.Since(begin) > patience || begin.Sub(v.At) > recent {
+			t.Errorf("after %s it is what was seen %s before", time.Since(begin), begin.Sub(v.At))
+		}
+	})
 }
 
 // TestAnEmulatorThatHangs: the call that meets it first does not hold up the answer.
