@@ -185,7 +185,7 @@ func (s *Service) spec(ctx context.Context, id uuid.UUID, c wire.Spec, sources m
 	}
 	for i, n := range c.Networks {
 		out.NICs = append(out.NICs, hypervisor.NIC{
-			Network: n.Network, Model: n.Model, MAC: cmp.Or(value(n.MAC), hypervisor.MAC(id, index(n.Name, "nic", i))), MTU: value(n.MTU), LinkDown: n.Link == wire.LinkDown, BootOrder: value(n.BootOrder),
+			Network: n.Network, Model: n.Model, MAC: cmp.Or(value(n.MAC), wire.DerivedMAC(id, strconv.Itoa(index(n.Name, "nic", i)))), MTU: value(n.MTU), LinkDown: n.Link == wire.LinkDown, BootOrder: value(n.BootOrder),
 		})
 	}
 	return out, nil

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"fmt"
 
 	"horcrux/pkg/problem"
@@ -30,7 +31,7 @@ func Contradictions(s Spec) (fields []problem.Field) {
 		wrong("vnc.password", "needs vnc.enabled")
 	}
 	order := map[int]string{}
-	boots := func(field string, n *int) {
+	boots := func(field, name string, n *int) {
 		if n == nil {
 			return
 		}
@@ -38,22 +39,22 @@ func Contradictions(s Spec) (fields []problem.Field) {
 			wrong(field+".boot_order", "is that of %s", other)
 			return
 		}
-		order[*n] = field
+		order[*n] = cmp.Or(name, field)
 	}
 	for i, d := range s.Disks {
-		boots(fmt.Sprintf("disks[%d]", i), d.BootOrder)
+		boots(fmt.Sprintf("disks[%d]", i), d.Name, d.BootOrder)
 	}
 	macs := map[string]string{}
 	for i, n := range s.Networks {
 		field := fmt.Sprintf("networks[%d]", i)
-		boots(field, n.BootOrder)
+		boots(field, n.Name, n.BootOrder)
 		if n.MAC == nil {
 			continue
 		}
 		if other, taken := macs[*n.MAC]; taken {
 			wrong(field+".mac", "is that of %s", other)
 		}
-		macs[*n.MAC] = field
+		macs[*n.MAC] = cmp.Or(n.Name, field)
 	}
 	return fields
 }

@@ -4,10 +4,7 @@ package hypervisor
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -109,13 +106,6 @@ type Spec struct {
 type Devices struct {
 	Disks []Disk
 	NICs  []NIC
-}
-
-// MAC is a locally administered address that is always the same for a NIC. 40 bits of it are derived: among 100,000 NICs
-// two alike are a matter of 1 in 200.
-func MAC(id uuid.UUID, index int) string {
-	sum := sha256.Sum256([]byte("mac " + id.String() + " " + strconv.Itoa(index)))
-	return net.HardwareAddr{0x52, sum[0], sum[1], sum[2], sum[3], sum[4]}.String()
 }
 
 // Accelerator is how guest code runs.

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -70,7 +71,7 @@ func (m Machine) update(c Update) ([]any, error) {
 	if m.Spec.Adopted {
 		fields = append(fields, untouchable(c.UpdateData)...)
 	}
-	fields = append(fields, vm.Contradictions(next)...)
+	fields = append(fields, contradictions(next, c.UpdateData)...)
 	if next.CPUs != before.CPUs || next.MaxCPUs != before.MaxCPUs || next.MemoryMB != before.MemoryMB {
 		fields = append(fields, c.Host.exceeded(next)...)
 	}
@@ -205,6 +206,32 @@ func patched(s vm.Spec, u vm.UpdateData) (_ vm.Spec, fields []problem.Field) {
 		nic.MTU, nic.BootOrder = given(nic.MTU, n.MTU), given(nic.BootOrder, n.BootOrder)
 	}
 	return s, fields
+}
+
+// contradictions of a configuration with an update, by the fields of the update. The devices that it names come last, so
+// that it is they that contradict the others.
+func contradictions(next vm.Spec, u vm.UpdateData) []problem.Field {
+	disk := func(d vm.Disk) int {
+		return slices.IndexFunc(u.Disks, func(c vm.DiskUpdate) bool { return c.Name == d.Name })
+	}
+	nic := func(n vm.NIC) int {
+		return slices.IndexFunc(u.Networks, func(c vm.NICUpdate) bool { return c.Name == n.Name })
+	}
+	next.Disks, next.Networks = slices.Clone(next.Disks), slices.Clone(next.Networks)
+	slices.SortStableFunc(next.Disks, func(a, b vm.Disk) int { return cmp.Compare(disk(a), disk(b)) })
+	slices.SortStableFunc(next.Networks, func(a, b vm.NIC) int { return cmp.Compare(nic(a), nic(b)) })
+	fields := vm.Contradictions(next)
+	for i, f := range fields {
+		var at int
+		var rest string
+		if _, err := fmt.Sscanf(f.Field, "disks[%d]%s", &at, &rest); err == nil {
+			fields[i].Field = fmt.Sprintf("disks[%d]%s", disk(next.Disks[at]), rest)
+		}
+		if _, err := fmt.Sscanf(f.Field, "networks[%d]%s", &at, &rest); err == nil {
+			fields[i].Field = fmt.Sprintf("networks[%d]%s", nic(next.Networks[at]), rest)
+		}
+	}
+	return fields
 }
 
 // set puts a value that is given in place of another.

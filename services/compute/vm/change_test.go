@@ -69,6 +69,14 @@ func TestUpdate(t *testing.T) {
 		{name: "secure boot without UEFI", given: defined, when: wire.UpdateData{SecureBoot: new(true)}, code: problem.InvalidValue, field: "secure_boot"},
 		{name: "a disk that is not there", given: defined, when: wire.UpdateData{Disks: []wire.DiskUpdate{{Name: "disk7"}}}, code: problem.InvalidValue, field: "disks[0].name"},
 		{name: "a NIC that is not there", given: defined, when: wire.UpdateData{Networks: []wire.NICUpdate{{Name: "nic7"}}}, code: problem.InvalidValue, field: "networks[0].name"},
+		{
+			name: "a boot order that another NIC has", given: with(defined, vm.AttachNIC{Intent: in, AttachNICData: wire.AttachNICData{NIC: wire.NIC{Network: "default", Model: "virtio", Link: wire.LinkUp, BootOrder: new(5)}}}, vm.Settled{}),
+			when: wire.UpdateData{Networks: []wire.NICUpdate{{Name: "nic0", BootOrder: new(5)}}}, code: problem.InvalidValue, field: "networks[0].boot_order",
+		},
+		{
+			name: "the same, the other way round", given: with(defined, vm.AttachNIC{Intent: in, AttachNICData: wire.AttachNICData{NIC: wire.NIC{Network: "default", Model: "virtio", Link: wire.LinkUp}}}, vm.Settled{}),
+			when: wire.UpdateData{Networks: []wire.NICUpdate{{Name: "nic1", BootOrder: new(5)}, {Name: "nic0", BootOrder: new(5)}}}, code: problem.InvalidValue, field: "networks[1].boot_order",
+		},
 		{name: "of a missing one", when: tags, code: problem.NotFound},
 		{name: "of one that is created", given: []any{create(opA)}, when: tags, code: problem.InvalidState},
 		{name: "of one that has vanished", given: vanished, when: tags, code: problem.InvalidState},

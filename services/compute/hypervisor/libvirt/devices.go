@@ -5,9 +5,11 @@ package libvirt
 import (
 	"cmp"
 	"fmt"
+	"strconv"
 
 	"libvirt.org/go/libvirtxml"
 
+	"horcrux/pkg/events/vm"
 	"horcrux/services/compute/hypervisor"
 )
 
@@ -69,7 +71,7 @@ func devices(spec hypervisor.Spec, consoleDir string) *libvirtxml.DomainDeviceLi
 	}
 	for i, nic := range spec.NICs {
 		last = max(last, nic.BootOrder)
-		nic.MAC = cmp.Or(nic.MAC, hypervisor.MAC(spec.ID, i))
+		nic.MAC = cmp.Or(nic.MAC, vm.DerivedMAC(spec.ID, strconv.Itoa(i)))
 		list.Interfaces = append(list.Interfaces, nicOf(nic))
 	}
 	if scsi {

@@ -29,7 +29,8 @@ func (s *session) relay(events <-chan golibvirt.DomainEventLifecycleMsg) {
 	for e := range events {
 		id := uuid.UUID(e.Dom.UUID)
 		kind := golibvirt.DomainEventType(e.Event)
-		if kind == golibvirt.DomainEventDefined || kind == golibvirt.DomainEventUndefined {
+		switch kind {
+		case golibvirt.DomainEventDefined, golibvirt.DomainEventUndefined, golibvirt.DomainEventStopped: // a stop puts the next definition in force
 			s.marks.forget(id)
 		}
 		c, tells, known := changeOf(kind, e.Detail)

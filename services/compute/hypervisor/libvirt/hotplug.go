@@ -6,10 +6,12 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 
 	golibvirt "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
 
+	"horcrux/pkg/events/vm"
 	"horcrux/services/compute/hypervisor"
 )
 
@@ -105,7 +107,7 @@ func (a *adjustment) grow(disk hypervisor.Disk) error {
 func (a *adjustment) nics() error {
 	macs := map[string]hypervisor.NIC{}
 	for i, nic := range a.spec.NICs {
-		nic.MAC = cmp.Or(nic.MAC, hypervisor.MAC(a.spec.ID, i))
+		nic.MAC = cmp.Or(nic.MAC, vm.DerivedMAC(a.spec.ID, strconv.Itoa(i)))
 		macs[nic.MAC] = nic
 	}
 	for i := range a.now.Devices.Interfaces {

@@ -159,7 +159,7 @@ func stateOf(state golibvirt.DomainState, reason int32) hypervisor.State {
 	return hypervisor.Off
 }
 
-// marks remembers which domains carry ours, which no list tells. An event of a definition makes it forget, so what
+// marks remembers which domains carry ours, which no list tells. An event of a definition or a stop makes it forget, so what
 // it holds is as true as the events are fast.
 type marks struct {
 	mu    sync.Mutex
