@@ -81,7 +81,7 @@ func (w *watcher) once(ctx context.Context) error {
 			if !w.observe(ctx, c.ID, state(c.State), c.Cause) {
 				resync.Reset(resyncAgain)
 			}
-			if c.Cause == "defined" || c.Cause == "undefined" {
+			if c.Cause == "defined" || c.Cause == "undefined" || state(c.State) == wire.StateStopped { // some are forgotten then
 				w.inspector.soon(c.ID)
 				inspect.Reset(w.inspector.pause(0))
 			}
@@ -127,6 +127,7 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 	if _, err := w.info(ctx); err != nil { // one that hangs is noticed sooner than a long list may take
 		return false, err
 	}
+	known, unknown := w.known(ctx) // first: one that is made meanwhile is not missed
 	listing, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	domains, err := w.Driver.Domains(listing)
@@ -136,24 +137,23 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 	if w.down.Swap(nil) != nil {
 		w.Log.Info("the hypervisor answers")
 	}
+	if unknown != nil {
+		w.Log.Warn("look at all machines; it is tried again", "err", unknown)
+		return false, nil
+	}
 	taken = true
 	there := make(map[uuid.UUID]bool, len(domains))
 	for _, d := range domains {
 		there[d.ID] = true
-		if d.Managed {
+		if known[d.ID] {
 			if _, looked := w.inspector.seen[d.ID]; !looked {
 				w.inspector.soon(d.ID)
 			}
 			taken = w.observe(ctx, d.ID, observed(d.State), cmp.Or(d.Reason, "found")) && taken
 		}
 	}
-	known, err := w.Store.Holders(listing, wire.NameScope)
-	if err != nil {
-		w.Log.Warn("list the virtual machines; it is tried again", "err", err)
-		return false, nil
-	}
-	for _, stream := range known {
-		if id := stream.ID(); !there[id] {
+	for id := range known {
+		if !there[id] {
 			taken = w.observe(ctx, id, gone, "not found") && taken
 		}
 	}

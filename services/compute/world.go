@@ -153,8 +153,6 @@ func (s *Service) prepareImport(ctx context.Context, cmd events.Command, decoded
 	case err != nil:
 		s.Log.Warn("look at a guest that is to be adopted", "vm", cmd.Target, "err", err)
 		return nil, unavailable()
-	case d.Managed:
-		return nil, problem.New(problem.InvalidState, "the guest is managed already")
 	case d.Transient:
 		return nil, problem.Invalid(problem.Field{Field: "native_id", Detail: "the hypervisor forgets the guest once it stops; define it first, with virsh define"})
 	case !guestName.MatchString(d.Name):
@@ -263,11 +261,11 @@ func (i *inspector) next(ctx context.Context) {
 	defer cancel()
 	d, err := i.Driver.Describe(ctx, id, i.seen[id])
 	switch {
+	case errors.Is(err, hypervisor.ErrNotFound):
+		i.observe(ctx, id, gone, "not found")
+		return
 	case err != nil || d.Version == i.seen[id]:
 		return // what is wrong with the hypervisor the watch finds out
-	case !d.Managed:
-		i.state(id, gone)
-		return
 	}
 	// What differs may be what a command is changing: what counts is a look at a machine that has not moved since before it.
 	h, err := i.Store.Load(ctx, events.NewStream(wire.Kind, id))
@@ -287,9 +285,16 @@ func (i *inspector) next(ctx context.Context) {
 		i.Log.Error("record a configuration; it is looked at again", "vm", id, "err", err)
 		return
 	}
-	if m.Intent == nil && m.Process == uuid.Nil {
+	switch {
+	case !m.Exists || m.Ended:
+		i.state(id, gone) // others made it
+	case m.Intent != nil || m.Process != uuid.Nil:
+		delete(i.seen, id) // its effect looks for itself; then we do
+	case !d.Managed: // what others defined in its place has our mark no more
+		if err := i.Driver.Adopt(ctx, id); err != nil {
+			i.Log.Warn("mark a guest; it is tried again", "vm", id, "err", err)
+		}
+	default:
 		i.seen[id] = d.Version
-		return
 	}
-	delete(i.seen, id) // its effect looks for itself; then we do
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,8 +36,13 @@ func TestWorldChanges(t *testing.T) {
 		shows(t, i, "record", func(v openapi.VM) bool { return v.CPUs == 2 && len(v.Pending) == 0 })
 		virsh(t, i, "desc", "record", "by hand", "--config")
 		shows(t, i, "record", func(v openapi.VM) bool { return v.Description == "by hand" })
+		unmark(t, i, "record", "by hand", "from a file")
+		shows(t, i, "record", func(v openapi.VM) bool { return v.Description == "from a file" })
 		kill(t, i, "record")
 		shows(t, i, "record", func(v openapi.VM) bool { return v.State == vm.StateStopped })
+		instance.Eventually(t, soon, "it bears our mark again", func() bool {
+			return strings.Contains(virsh(t, i, "dumpxml", "record", "--inactive"), "horcrux:domain")
+		})
 		tells(t, i, "record", "vm.stopped", "crashed")
 		i.Must("POST", "/api/vms/record/start", nil)
 		virsh(t, i, "undefine", "record")
@@ -90,16 +96,39 @@ func TestWorldChanges(t *testing.T) {
 	})
 }
 
+// soon is how long a change made by others may take to be told: much less than the time between two looks at everything.
+const soon = 10 * time.Second
+
+// unmark defines a guest anew from its document without our mark and with another description, as whoever keeps such
+// documents in files does.
+func unmark(t *testing.T, i *instance.Instance, name, description, other string) {
+	t.Helper()
+	xml := virsh(t, i, "dumpxml", name, "--inactive")
+	head, rest, found := strings.Cut(xml, "<metadata>")
+	_, tail, _ := strings.Cut(rest, "</metadata>")
+	if !found || !strings.Contains(head, description) {
+		t.Fatalf("the document is\n%s", xml)
+	}
+	file := filepath.Join(t.TempDir(), name+".xml")
+	if err := os.WriteFile(file, []byte(strings.Replace(head, description, other, 1)+tail), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	virsh(t, i, "define", file)
+}
+
 // shows waits until a machine is shown as it is to be.
 func shows(t *testing.T, i *instance.Instance, name string, as func(openapi.VM) bool) {
 	t.Helper()
 	var v openapi.VM
+	begin := time.Now()
 	defer func() {
 		if t.Failed() {
 			t.Logf("%s is shown as %+v", name, v)
+			return
 		}
+		t.Logf("%s is shown as it is %s after the change", name, time.Since(begin).Round(time.Millisecond))
 	}()
-	instance.Eventually(t, heal, name+" is shown as it is", func() bool {
+	instance.Eventually(t, soon, name+" is shown as it is", func() bool {
 		v = openapi.VM{} // a map keeps what it had
 		i.Get("/api/vms/"+name, &v)
 		return as(v)
@@ -110,7 +139,7 @@ func shows(t *testing.T, i *instance.Instance, name string, as func(openapi.VM) 
 func tells(t *testing.T, i *instance.Instance, name, event, cause string) {
 	t.Helper()
 	var h openapi.History
-	instance.Eventually(t, heal, name+" tells of "+event+", "+cause, func() bool {
+	instance.Eventually(t, soon, name+" tells of "+event+", "+cause, func() bool {
 		i.Get("/api/vms/"+name+"/history?limit=1000", &h)
 		for _, e := range h.Items {
 			if e.Type == event && e.Reason != nil && *e.Reason == cause {
@@ -171,11 +200,32 @@ func TestImport(t *testing.T) {
 	}
 	virsh(t, i, "define", file)
 	virsh(t, i, "start", "old")
+	marked := filepath.Join(t.TempDir(), "orphan.xml") // as an import that failed may leave it
+	if err := os.WriteFile(marked, []byte(`<domain type='qemu'><name>orphan</name>
+<metadata><horcrux:domain xmlns:horcrux='urn:horcrux:domain:1'/></metadata><memory unit='MiB'>64</memory>
+<os><type arch='x86_64'>hvm</type></os></domain>`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	virsh(t, i, "define", marked)
+	names := func(all openapi.UnmanagedVMs) (names []string) {
+		for _, v := range all.Items {
+			names = append(names, v.NativeID)
+		}
+		slices.Sort(names)
+		return names
+	}
 	before := virsh(t, i, "domid", "old")
 
 	var all openapi.UnmanagedVMs
 	i.Get("/api/vms/unmanaged", &all)
-	if len(all.Items) != 1 || all.Items[0].NativeID != "old" || all.Items[0].State != vm.StateRunning || len(all.Missing) != 0 {
+	if !slices.Equal(names(all), []string{"old", "orphan"}) || len(all.Missing) != 0 {
+		t.Fatalf("unmanaged are %+v", all)
+	}
+	i.Must("POST", "/api/vms/import", map[string]any{"native_id": "orphan"})
+	i.Must("DELETE", "/api/vms/orphan", nil)
+	all = openapi.UnmanagedVMs{}
+	i.Get("/api/vms/unmanaged", &all)
+	if !slices.Equal(names(all), []string{"old"}) || all.Items[0].State != vm.StateRunning {
 		t.Fatalf("unmanaged are %+v", all)
 	}
 	if status, p := i.Problem("POST", "/api/vms/import", map[string]any{"native_id": "nobody"}); status != http.StatusUnprocessableEntity || p.Fields[0].Field != "native_id" {
