@@ -70,7 +70,7 @@ func startHorcrux(ctx context.Context, b *bench) (_ *horcrux, err error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build horcrux: %w\n%s", err, out)
 	}
-	h.process, err = launch(h.data, program, "serve", "--data-dir", h.data, "--listen", "", "--libvirt-private", "yes")
+	h.process, err = launch(b.also, h.data, program, "serve", "--data-dir", h.data, "--listen", "", "--libvirt-private", "yes")
 	if err != nil {
 		return nil, err
 	}

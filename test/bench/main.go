@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -59,6 +60,7 @@ type bench struct {
 	// profiles is the folder for CPU profiles, "" for none. A process of its own writes <name>-node.pprof.
 	profiles string
 	log      *slog.Logger
+	also     io.Writer // what the processes print, nil for nowhere
 
 	lab    *lab              // started by the first who needs it
 	fleets map[string]*fleet // by database
@@ -122,6 +124,9 @@ func benchMain() int {
 	b := &bench{
 		size: *size, dir: *dir, profiles: *profiles, fleets: map[string]*fleet{},
 		log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+	}
+	if *verbose {
+		b.also = os.Stderr
 	}
 	missed, err := b.runAll(ctx, strings.Split(*only, ","), *out)
 	if err = errors.Join(err, b.close()); err != nil {

@@ -34,12 +34,17 @@ type process struct {
 // socketIn is where a Horcrux of a data dir listens.
 func socketIn(dir string) string { return filepath.Join(dir, "api.sock") }
 
-// launch starts a program that opens api.sock in dir. It does not wait until it is ready.
-func launch(dir, program string, args ...string) (*process, error) {
+// launch starts a program that opens api.sock in dir. It does not wait until it is ready. What the program prints goes
+// to also, too, unless that is nil.
+func launch(also io.Writer, dir, program string, args ...string) (*process, error) {
 	p := &process{
 		client: newClient(socketIn(dir)), dir: dir, cmd: exec.Command(program, args...), done: make(chan struct{}), log: &bytes.Buffer{},
 	}
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	var out io.Writer = p.log
+	if also != nil {
+		out = io.MultiWriter(out, also)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -56,7 +61,7 @@ func launchFake(dir string, args ...string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return launch(dir, self, append([]string{nodeCommand, "-dir", dir}, args...)...)
+	return launch(nil, dir, self, append([]string{nodeCommand, "-dir", dir}, args...)...)
 }
 
 // ready returns when /readyz is content. It asks every 5 ms.

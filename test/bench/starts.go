@@ -34,7 +34,7 @@ func starts(ctx context.Context, b *bench, r *result) (err error) {
 	if err := v.defineTwins(ctx, n); err != nil {
 		return err
 	}
-	r.series, err = interleave(ctx, 1, b.of(5, 2),
+	r.series, err = interleave(ctx, 1, b.of(3, 2),
 		side{"REST starts", ms, func(ctx context.Context, _ int) (float64, error) { return h.startAll(ctx, n) }},
 		side{"xargs -P " + strconv.Itoa(n) + " virsh start", ms, func(ctx context.Context, _ int) (float64, error) { return v.startAll(ctx, n, n) }},
 		side{"xargs -P " + strconv.Itoa(atOnce) + " virsh start", ms, func(ctx context.Context, _ int) (float64, error) { return v.startAll(ctx, n, atOnce) }},

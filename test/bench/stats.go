@@ -11,7 +11,7 @@ import (
 	"horcrux/pkg/openapi"
 )
 
-// stale is how old the last look of the node has to be for the next answer to need another.
+// stale is for how long after a look of the node an answer needs no other, besides the time that the look took.
 const stale = 1100 * time.Millisecond
 
 // stats compares the use of all running machines over REST with virsh domstats of the same groups. The machines are
@@ -30,7 +30,7 @@ func stats(ctx context.Context, b *bench, r *result) (err error) {
 	if err := h.populate(ctx, n, true); err != nil {
 		return err
 	}
-	r.series, err = interleave(ctx, 1, b.of(20, 5),
+	r.series, err = interleave(ctx, 1, b.of(8, 5),
 		side{"GET /api/stats", ms, func(ctx context.Context, _ int) (float64, error) { return h.statsOnce(ctx, n) }},
 		side{"virsh domstats", ms, func(ctx context.Context, _ int) (float64, error) { return v.statsOnce(ctx, n) }},
 	)
@@ -46,26 +46,40 @@ func stats(ctx context.Context, b *bench, r *result) (err error) {
 	return nil
 }
 
-// statsOnce waits until an answer needs a look, and measures it.
+// statsOnce measures an answer for which the node has to look. One that came of a look that was under way does not count,
+// nor does one that came too late while the machines were still being paused.
 func (h *horcrux) statsOnce(ctx context.Context, n int) (float64, error) {
-	select {
-	case <-time.After(stale):
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	for pause := stale; ; {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+		var out []byte
+		begin := time.Now()
+		took, err := millis(func() (err error) { out, err = h.get(ctx, "/api/stats"); return err })
+		if err != nil {
+			return 0, err
+		}
+		var all struct {
+			VMs     []openapi.VMStats
+			Missing []openapi.MissingNode
+		}
+		if err := json.Unmarshal(out, &all); err != nil {
+			return 0, err
+		}
+		pause = stale + 2*time.Since(begin)
+		if len(all.Missing) > 0 {
+			continue
+		}
+		if len(all.VMs) == n && all.VMs[0].At.Before(begin.Truncate(time.Millisecond)) {
+			continue
+		}
+		if len(all.VMs) != n || all.VMs[0].CPU.UsedS == nil || all.VMs[n-1].Memory.BalloonMB == nil {
+			return 0, fmt.Errorf("stats of %d machines, not all of %d: %.300s", len(all.VMs), n, out)
+		}
+		return took, nil
 	}
-	var out []byte
-	took, err := millis(func() (err error) { out, err = h.get(ctx, "/api/stats"); return err })
-	if err != nil {
-		return 0, err
-	}
-	var all struct{ VMs []openapi.VMStats }
-	if err := json.Unmarshal(out, &all); err != nil {
-		return 0, err
-	}
-	if len(all.VMs) != n || all.VMs[0].CPU.UsedS == nil || all.VMs[n-1].Memory.BalloonMB == nil {
-		return 0, fmt.Errorf("stats of %d machines, not all of %d: %.300s", len(all.VMs), n, out)
-	}
-	return took, nil
 }
 
 func (v virsh) statsOnce(ctx context.Context, n int) (float64, error) {
