@@ -570,7 +570,7 @@ type ClientInterface interface {
 
 	// GetVMStats What a virtual machine uses now
 	//
-	// At most a second old. What is not known is null, never 0: of a machine that is off nearly everything, of the
+	// At most a second old where looks are quick; `at` says when it was. What is not known is null, never 0: of a machine that is off nearly everything, of the
 	// guest's memory what its balloon driver does not tell. Counters begin with each start of the guest. A rate is
 	// the mean since the sample before.
 	//
@@ -1766,7 +1766,7 @@ func (c *API) StartVM(ctx context.Context, id ID, params *StartVMParams, reqEdit
 
 // GetVMStats What a virtual machine uses now
 //
-// At most a second old. What is not known is null, never 0: of a machine that is off nearly everything, of the
+// At most a second old where looks are quick; `at` says when it was. What is not known is null, never 0: of a machine that is off nearly everything, of the
 // guest's memory what its balloon driver does not tell. Counters begin with each start of the guest. A rate is
 // the mean since the sample before.
 //

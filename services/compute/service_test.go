@@ -46,7 +46,8 @@ type node struct {
 	images string
 	stop   func()
 
-	host network.Host // what the node has besides; set while the service does not run
+	wrap func(hypervisor.Driver) hypervisor.Driver // what the service sees of the driver; nil: all
+	host network.Host                              // what the node has besides; set while the service does not run
 
 	mu      sync.Mutex
 	storage []string // commands that storage got: "volume.create disk 0"
@@ -74,8 +75,12 @@ func newNode(t *testing.T, before ...func(*node)) *node {
 func (n *node) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	driver := n.h.Driver()
+	var seen hypervisor.Driver = driver
+	if n.wrap != nil {
+		seen = n.wrap(driver)
+	}
 	s := compute.New(compute.Options{
-		Node: n.id, Store: n.store, Bus: n.bus, Driver: driver, Networks: driver, Usage: driver, ImageDirs: []string{n.images}, Log: slog.New(slog.DiscardHandler), Resync: 50 * time.Millisecond,
+		Node: n.id, Store: n.store, Bus: n.bus, Driver: seen, Networks: driver, Usage: driver, ImageDirs: []string{n.images}, Log: slog.New(slog.DiscardHandler), Resync: 50 * time.Millisecond,
 		Accelerator: hypervisor.TCG, Host: n.look,
 	})
 	var wg sync.WaitGroup

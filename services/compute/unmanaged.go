@@ -21,7 +21,7 @@ func (s *Service) serveUnmanaged(ctx context.Context) error {
 			s.Log.WarnContext(ctx, "list the guests that others made", "err", err)
 			return nil, unavailable()
 		}
-		known, err := s.known(ctx)
+		known, err := s.machinesKnown(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -35,8 +35,8 @@ func (s *Service) serveUnmanaged(ctx context.Context) error {
 	})
 }
 
-// known are the machines that there are, on all nodes.
-func (s *Service) known(ctx context.Context) (map[uuid.UUID]bool, error) {
+// machinesKnown are the machines that there are, on all nodes.
+func (s *Service) machinesKnown(ctx context.Context) (map[uuid.UUID]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, infoTime)
 	defer cancel()
 	holders, err := s.Store.Holders(ctx, wire.NameScope)

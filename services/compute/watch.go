@@ -3,11 +3,13 @@ package compute
 import (
 	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
 
 	"horcrux/pkg/engine"
+	"horcrux/pkg/events"
 	wire "horcrux/pkg/events/vm"
 	"horcrux/services/compute/hypervisor"
 	"horcrux/services/compute/vm"
@@ -28,6 +30,8 @@ type watcher struct {
 	// seen is what was last seen of each machine and taken in, so that a look at all of them asks the store only for
 	// those that changed.
 	seen map[uuid.UUID]wire.State
+	// known are the machines that there were at the last look at all.
+	known map[uuid.UUID]bool
 }
 
 // watch goes on for as long as ctx lasts.
@@ -127,7 +131,7 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 	if _, err := w.info(ctx); err != nil { // one that hangs is noticed sooner than a long list may take
 		return false, err
 	}
-	known, unknown := w.known(ctx) // first: one that is made meanwhile is not missed
+	known, unknown := w.machinesKnown(ctx) // first, so that what is listed is known
 	listing, cancel := context.WithTimeout(ctx, callTime)
 	defer cancel()
 	domains, err := w.Driver.Domains(listing)
@@ -152,25 +156,58 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 			taken = w.observe(ctx, d.ID, observed(d.State), cmp.Or(d.Reason, "found")) && taken
 		}
 	}
+	w.known = known
 	for id := range known {
 		if !there[id] {
-			taken = w.observe(ctx, id, gone, "not found") && taken
+			taken = w.vanished(ctx, id) && taken
 		}
 	}
 	return taken, nil
 }
 
+// vanished takes in that a domain was not found, if that is still so of a machine that has not moved meanwhile: one that was
+// made after the list was read is not in it.
+func (w *watcher) vanished(ctx context.Context, id uuid.UUID) bool {
+	if last, ok := w.seen[id]; ok && last == gone {
+		return true
+	}
+	looking, cancel := context.WithTimeout(ctx, infoTime)
+	defer cancel()
+	h, err := w.Store.Load(looking, events.NewStream(wire.Kind, id))
+	if err != nil {
+		w.Log.Warn("load a virtual machine; it is looked at again", "vm", id, "err", err)
+		return false
+	}
+	d, err := w.Driver.Domain(looking, id)
+	switch {
+	case err == nil:
+		return w.observe(ctx, id, observed(d.State), cmp.Or(d.Reason, "found"))
+	case !errors.Is(err, hypervisor.ErrNotFound):
+		return false
+	}
+	return w.observeAt(ctx, id, h[0].Head.Version, gone, "not found")
+}
+
 // observe says whether what was seen is taken in. What is seen while something is under way is not, since the effect
 // looks for itself: it is looked at again.
 func (w *watcher) observe(ctx context.Context, id uuid.UUID, state wire.State, cause string) bool {
+	return w.observeAt(ctx, id, 0, state, cause)
+}
+
+// observeAt is observe of a machine that has this version still, 0 for any.
+func (w *watcher) observeAt(ctx context.Context, id uuid.UUID, version int64, state wire.State, cause string) bool {
 	w.inspector.state(id, state)
 	if last, ok := w.seen[id]; ok && last == state {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, infoTime)
 	defer cancel()
-	m, err := engine.Observe(ctx, w.engine, w.machines, id, cause,
+	m, err := engine.ObserveAt(ctx, w.engine, w.machines, id, version, cause,
 		vm.Observed{Node: w.Node, State: state, Gone: state == gone, Cause: cause, Repair: w.repairIntent(), At: w.Clock()})
+	if errors.Is(err, engine.ErrMoved) {
+		delete(w.seen, id)
+		return false
+	}
 	if err != nil {
 		w.Log.Error("record what was observed; it is looked at again", "vm", id, "state", state, "err", err)
 		delete(w.seen, id)

@@ -262,10 +262,13 @@ func (i *inspector) next(ctx context.Context) {
 	d, err := i.Driver.Describe(ctx, id, i.seen[id])
 	switch {
 	case errors.Is(err, hypervisor.ErrNotFound):
-		i.observe(ctx, id, gone, "not found")
+		i.vanished(ctx, id)
 		return
 	case err != nil || d.Version == i.seen[id]:
 		return // what is wrong with the hypervisor the watch finds out
+	case !d.Managed && !i.known[id]:
+		i.state(id, gone) // others made it
+		return
 	}
 	// What differs may be what a command is changing: what counts is a look at a machine that has not moved since before it.
 	h, err := i.Store.Load(ctx, events.NewStream(wire.Kind, id))
@@ -286,11 +289,11 @@ func (i *inspector) next(ctx context.Context) {
 		return
 	}
 	switch {
-	case !m.Exists || m.Ended:
-		i.state(id, gone) // others made it
+	case !m.Exists || m.Ended || m.Node != i.Node:
+		i.state(id, gone) // not ours to look at, mark or no mark
 	case m.Intent != nil || m.Process != uuid.Nil:
 		delete(i.seen, id) // its effect looks for itself; then we do
-	case !d.Managed: // what others defined in its place has our mark no more
+	case !d.Managed && m.Defined && !d.Transient: // what others defined in its place has our mark no more
 		if err := i.Driver.Adopt(ctx, id); err != nil {
 			i.Log.Warn("mark a guest; it is tried again", "vm", id, "err", err)
 		}

@@ -30,9 +30,21 @@ func stats(ctx context.Context, b *bench, r *result) (err error) {
 	if err := h.populate(ctx, n, true); err != nil {
 		return err
 	}
+	look, err := h.calm(ctx, n)
+	if err != nil {
+		return err
+	}
 	r.series, err = interleave(ctx, 1, b.of(8, 5),
-		side{"GET /api/stats", ms, func(ctx context.Context, _ int) (float64, error) { return h.statsOnce(ctx, n) }},
-		side{"virsh domstats", ms, func(ctx context.Context, _ int) (float64, error) { return v.statsOnce(ctx, n) }},
+		side{"GET /api/stats", ms, func(ctx context.Context, _ int) (float64, error) {
+			look, err = h.statsOnce(ctx, n, stale+2*look)
+			return look.Seconds() * 1000, err
+		}},
+		side{"virsh domstats", ms, func(ctx context.Context, _ int) (float64, error) {
+			if _, err := h.get(ctx, "/api/stats"); err != nil { // so that the node has no need to look meanwhile
+				return 0, err
+			}
+			return v.statsOnce(ctx, n)
+		}},
 	)
 	if err != nil {
 		return err
@@ -46,39 +58,55 @@ func stats(ctx context.Context, b *bench, r *result) (err error) {
 	return nil
 }
 
-// statsOnce measures an answer for which the node has to look. One that came of a look that was under way does not count,
-// nor does one that came too late while the machines were still being paused.
-func (h *horcrux) statsOnce(ctx context.Context, n int) (float64, error) {
-	for pause := stale; ; {
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-		var out []byte
-		begin := time.Now()
-		took, err := millis(func() (err error) { out, err = h.get(ctx, "/api/stats"); return err })
+// statsOnce waits for so long that the next answer needs a look, and measures the time until there is an answer of a look that
+// began after the question. What was seen before may be told meanwhile.
+func (h *horcrux) statsOnce(ctx context.Context, n int, pause time.Duration) (time.Duration, error) {
+	if err := sleep(ctx, pause); err != nil {
+		return 0, err
+	}
+	begin := time.Now()
+	for {
+		out, err := h.get(ctx, "/api/stats")
 		if err != nil {
 			return 0, err
 		}
-		var all struct {
-			VMs     []openapi.VMStats
-			Missing []openapi.MissingNode
-		}
+		took := time.Since(begin)
+		var all struct{ VMs []openapi.VMStats }
 		if err := json.Unmarshal(out, &all); err != nil {
 			return 0, err
 		}
-		pause = stale + 2*time.Since(begin)
-		if len(all.Missing) > 0 {
-			continue
-		}
-		if len(all.VMs) == n && all.VMs[0].At.Before(begin.Truncate(time.Millisecond)) {
-			continue
-		}
 		if len(all.VMs) != n || all.VMs[0].CPU.UsedS == nil || all.VMs[n-1].Memory.BalloonMB == nil {
-			return 0, fmt.Errorf("stats of %d machines, not all of %d: %.300s", len(all.VMs), n, out)
+			return 0, fmt.Errorf("stats of %d machines, not all of %d", len(all.VMs), n)
 		}
-		return took, nil
+		if !all.VMs[0].At.Before(begin.Truncate(time.Millisecond)) {
+			return took, nil
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// calm waits until the node has answered for all machines, which it may not while many of them have just been started.
+func (h *horcrux) calm(ctx context.Context, n int) (look time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	for {
+		if look, err = h.statsOnce(ctx, n, stale); err == nil {
+			return look, nil
+		}
+		if sleep(ctx, time.Second) != nil {
+			return 0, fmt.Errorf("the node does not come to rest: %w", err)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

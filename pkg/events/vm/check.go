@@ -3,12 +3,15 @@ package vm
 import (
 	"cmp"
 	"fmt"
+	"slices"
+	"strconv"
 
 	"horcrux/pkg/problem"
 )
 
-// Contradictions are values of a configuration that are right one by one and of no use together.
-func Contradictions(s Spec) (fields []problem.Field) {
+// Contradictions are values of a configuration that are right one by one and of no use together. Of two devices that clash
+// it is the one that was given now, by its name, which contradicts the other.
+func Contradictions(s Spec, given ...string) (fields []problem.Field) {
 	wrong := func(field, format string, args ...any) {
 		fields = append(fields, problem.Field{Field: field, Detail: fmt.Sprintf(format, args...)})
 	}
@@ -30,31 +33,38 @@ func Contradictions(s Spec) (fields []problem.Field) {
 	if s.VNC.Password != nil && !s.VNC.Enabled {
 		wrong("vnc.password", "needs vnc.enabled")
 	}
-	order := map[int]string{}
-	boots := func(field, name string, n *int) {
-		if n == nil {
-			return
-		}
-		if other, taken := order[*n]; taken {
-			wrong(field+".boot_order", "is that of %s", other)
-			return
-		}
-		order[*n] = cmp.Or(name, field)
-	}
+	var orders, macs []claim
 	for i, d := range s.Disks {
-		boots(fmt.Sprintf("disks[%d]", i), d.Name, d.BootOrder)
+		if d.BootOrder != nil {
+			orders = append(orders, claim{fmt.Sprintf("disks[%d].boot_order", i), d.Name, strconv.Itoa(*d.BootOrder)})
+		}
 	}
-	macs := map[string]string{}
 	for i, n := range s.Networks {
-		field := fmt.Sprintf("networks[%d]", i)
-		boots(field, n.Name, n.BootOrder)
-		if n.MAC == nil {
+		if n.BootOrder != nil {
+			orders = append(orders, claim{fmt.Sprintf("networks[%d].boot_order", i), n.Name, strconv.Itoa(*n.BootOrder)})
+		}
+		if n.MAC != nil {
+			macs = append(macs, claim{fmt.Sprintf("networks[%d].mac", i), n.Name, *n.MAC})
+		}
+	}
+	return append(append(fields, clashes(orders, given)...), clashes(macs, given)...)
+}
+
+// claim is a value of a device that no other may have.
+type claim struct{ field, device, value string }
+
+// clashes are the claims of what others have. Those of devices that are given come last.
+func clashes(claims []claim, given []string) (fields []problem.Field) {
+	slices.SortStableFunc(claims, func(a, b claim) int {
+		return cmp.Compare(slices.Index(given, a.device), slices.Index(given, b.device))
+	})
+	taken := map[string]claim{}
+	for _, c := range claims {
+		if other, clash := taken[c.value]; clash {
+			fields = append(fields, problem.Field{Field: c.field, Detail: "is that of " + cmp.Or(other.device, other.field)})
 			continue
 		}
-		if other, taken := macs[*n.MAC]; taken {
-			wrong(field+".mac", "is that of %s", other)
-		}
-		macs[*n.MAC] = cmp.Or(n.Name, field)
+		taken[c.value] = c
 	}
 	return fields
 }

@@ -136,12 +136,15 @@ func (c *call) wait() time.Duration {
 }
 
 // request is what the call has in common with all mutating calls.
-func (c *call) request(secrets Secrets) (submit.Request, error) {
-	digest, err := c.digest(secrets)
-	return submit.Request{
+func (c *call) request(secrets Secrets) (r submit.Request, err error) {
+	r = submit.Request{
 		Caller: c.caller, Reason: c.query.Get("reason"), Traceparent: trace.Parent(c.req.Context()), Key: c.req.Header.Get("Idempotency-Key"),
-		Digest: digest, Wait: c.wait(),
-	}, err
+		Wait: c.wait(),
+	}
+	if r.Key != "" {
+		r.Digest, err = c.digest(secrets)
+	}
+	return r, err
 }
 
 // digest tells the request from others that bear the same Idempotency-Key. It is kept, and of a plain hash a password could
@@ -154,23 +157,37 @@ func (c *call) digest(secrets Secrets) ([]byte, error) {
 		fmt.Fprintf(&all, "%d:%s", len(part), part)
 	}
 	if bearsPassword(c.body) {
-		return secrets.Digest(all.Bytes())
+		digest, err := secrets.Digest(all.Bytes())
+		return digest, sealError(err)
 	}
 	sum := sha256.Sum256(all.Bytes())
 	return sum[:], nil
 }
 
-// bearsPassword says whether a field of a body, or a value, is called so. The body is JSON, or empty.
+// bearsPassword says whether a body, JSON or empty, has a password in it.
 func bearsPassword(body []byte) bool {
-	for d := json.NewDecoder(bytes.NewReader(body)); ; {
-		token, err := d.Token()
-		if err != nil {
-			return false
-		}
-		if token == "password" {
+	var doc any
+	if json.Unmarshal(body, &doc) != nil {
+		return false // nothing will come of it
+	}
+	return holdsPassword(doc)
+}
+
+func holdsPassword(doc any) bool {
+	switch doc := doc.(type) {
+	case []any:
+		return slices.ContainsFunc(doc, holdsPassword)
+	case map[string]any:
+		if p, ok := doc["password"].(string); ok && p != "" {
 			return true
 		}
+		for _, below := range doc {
+			if holdsPassword(below) {
+				return true
+			}
+		}
 	}
+	return false
 }
 
 // ifVersion is the version of If-Match, nil without one, or where any will do.

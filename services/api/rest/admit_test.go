@@ -31,7 +31,10 @@ func TestDigestOfAPasswordIsKeyed(t *testing.T) {
 		`{"name":"a"}`:                      false,
 		`{"vnc":{"password":"x"}}`:          true,
 		`{"vnc":{"p\u0061ssword":"x"}}`:     true,
-		`{"vnc":{"password":null},"cpus":`:  true,
+		`{"vnc":{"password":null}}`:         false,
+		`{"vnc":{"password":""}}`:           false,
+		`{"name":"password","tags":["x"]}`:  false,
+		`{"all":[{"password":"x"}]}`:        true,
 		`{"tags":["a","b"],"nothing":[{}]}`: false,
 	} {
 		d := digest(body)

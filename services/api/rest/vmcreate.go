@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -10,6 +11,7 @@ import (
 	"horcrux/pkg/events/vm"
 	"horcrux/pkg/openapi"
 	"horcrux/pkg/problem"
+	"horcrux/pkg/vault"
 )
 
 // newVM fills in every default of a create, and says which node it is for.
@@ -80,9 +82,18 @@ func (s *Server) newVM(ctx context.Context, b *openapi.VMCreate) (node string, d
 func (s *Server) seal(ctx context.Context, secret string) (*uuid.UUID, error) {
 	id, err := s.Secrets.Seal(ctx, []byte(secret))
 	if err != nil {
-		return nil, err
+		return nil, sealError(err)
 	}
 	return &id, nil
+}
+
+// sealError says what is missing where a secret cannot be kept.
+func sealError(err error) error {
+	if errors.Is(err, vault.ErrKey) {
+		return fmt.Errorf("%w: %w", problem.New(problem.Unavailable,
+			"this gateway keeps no secrets, as it lacks the installation's master key; its log says where the key belongs"), err)
+	}
+	return err
 }
 
 // newDisk is a disk with its defaults. Fields take what is wrong with it, below a prefix.

@@ -17,8 +17,8 @@ import (
 	"horcrux/pkg/usage"
 )
 
-// askTime bounds one question: enough for a node that has many machines, or to fall back on what it saw before.
-const askTime = 20 * time.Second
+// askTime bounds one question: as long as a node may take to answer, and a little.
+const askTime = 11 * time.Second
 
 // Bus carries questions to nodes.
 type Bus interface {

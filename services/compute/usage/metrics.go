@@ -9,8 +9,8 @@ import (
 	wire "horcrux/pkg/usage"
 )
 
-// told is how old a look may be that metrics tell of: an old one would be taken for what is.
-const told = 3 * period
+// told is how old a look may be that metrics tell of, where looks are quick: an old one would be taken for what is.
+const told = 2 * period
 
 // metrics tell of the last look; a scrape makes none. What is unknown is left out. There are as many series as the node
 // has machines, disks and network cards.
@@ -124,7 +124,7 @@ func (m metrics) Collect(c chan<- prometheus.Metric) {
 		return
 	}
 	c <- prometheus.MustNewConstMetric(lookedAt, prometheus.GaugeValue, float64(l.at.UnixMilli())/1000, m.id)
-	if m.clock().Sub(l.at) > told {
+	if m.clock().Sub(l.at) > told+l.took+l.pause() {
 		return
 	}
 	send(c, ofNode, l.node, m.id)

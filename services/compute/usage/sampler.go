@@ -18,10 +18,12 @@ import (
 const (
 	fresh    = time.Second      // how old an answer may be besides the time that the look took
 	lateTime = 3 * time.Second  // after which the hypervisor is asked once more, or three times as long as the last look took
-	patience = 15 * time.Second // after which an answer may be as old as recent
+	lateMost = 15 * time.Second // if that is less
+	patience = 9 * time.Second  // how long a look may keep those waiting who can have a recent one; less than a node's answer may take
 	recent   = time.Minute
-	lookTime = 55 * time.Second // bounds one look, so that no second begins while a driver works on the first
-	share    = 4                // of the time, looks that nobody asked for take this part at most
+	lookTime = 55 * time.Second // bounds one look
+	share    = 4                // looks that nobody asked for take this part of the time at most
+	rarest   = time.Minute      // between them, however long they take
 )
 
 // look is what was seen at one moment. It does not change once it is made.
@@ -33,11 +35,15 @@ type look struct {
 	ids     []uuid.UUID // of the domains, in order
 }
 
+// CallTime is how long a driver's call should take at most, so that none is under way any more when the next look begins.
+const CallTime = lookTime - 5*time.Second
+
 // flight is a look that is under way, for all who wait for it.
 type flight struct {
-	done chan struct{}
-	look *look
-	err  error
+	begin time.Time
+	done  chan struct{}
+	look  *look
+	err   error
 }
 
 // Sampler looks every period, and when somebody asks.
@@ -82,7 +88,10 @@ func (s *Sampler) Run(ctx context.Context) {
 	for {
 		begin := s.clock()
 		l, err := s.look(ctx)
-		next := begin.Add(max(period, share*s.clock().Sub(begin)))
+		pause := period
+		if err == nil {
+			pause = l.pause()
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -95,7 +104,7 @@ func (s *Sampler) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(next.Sub(s.clock())):
+		case <-time.After(pause - s.clock().Sub(begin)):
 		}
 	}
 }
@@ -105,7 +114,7 @@ func (s *Sampler) Run(ctx context.Context) {
 func (s *Sampler) look(ctx context.Context) (*look, error) {
 	s.mu.Lock()
 	last := s.last
-	if last != nil && s.clock().Sub(last.at) < fresh+2*last.took {
+	if last != nil && s.clock().Sub(last.at) < min(fresh+2*last.took, recent) {
 		defer s.mu.Unlock()
 		return last, nil
 	}
@@ -115,13 +124,13 @@ func (s *Sampler) look(ctx context.Context) (*look, error) {
 			s.mu.Unlock()
 			return nil, unavailable()
 		}
-		f = &flight{done: make(chan struct{})}
+		f = &flight{begin: s.clock(), done: make(chan struct{})}
 		s.flying = f
 		life := s.life
 		s.looks.Go(func() { s.fly(life, f) })
 	}
 	s.mu.Unlock()
-	late := time.NewTimer(patience)
+	late := time.NewTimer(patience - s.clock().Sub(f.begin))
 	defer late.Stop()
 	for {
 		select {
@@ -148,7 +157,7 @@ func (s *Sampler) fly(ctx context.Context, f *flight) {
 	s.mu.Lock()
 	late := lateTime
 	if s.last != nil {
-		late = max(late, 3*s.last.took)
+		late = max(late, min(3*s.last.took, lateMost))
 	}
 	s.mu.Unlock()
 	domains, err := s.observe(ctx, late)
@@ -197,6 +206,9 @@ func (s *Sampler) observe(ctx context.Context, after time.Duration) ([]Domain, e
 		}
 	}
 }
+
+// pause is from the begin of the look to that of the next that nobody asks for.
+func (l *look) pause() time.Duration { return max(period, min(share*l.took, rarest)) }
 
 // since fills in the rates.
 func (l *look) since(before *look) {

@@ -1,5 +1,5 @@
 // Package usage knows what the guests of a node and the node itself use: it looks every few seconds, makes rates of
-// counters, keeps the last hour, and answers from a look that is at most a second old.
+// counters, keeps the last hour, and answers from a look that is fresh, or recent where looks are slow.
 package usage
 
 import (

@@ -1,10 +1,10 @@
 package vm
 
 import (
-	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
 
@@ -208,27 +208,23 @@ func patched(s vm.Spec, u vm.UpdateData) (_ vm.Spec, fields []problem.Field) {
 	return s, fields
 }
 
-// contradictions of a configuration with an update, by the fields of the update. The devices that it names come last, so
-// that it is they that contradict the others.
+// contradictions of a configuration with an update, by the fields of the update.
 func contradictions(next vm.Spec, u vm.UpdateData) []problem.Field {
-	disk := func(d vm.Disk) int {
-		return slices.IndexFunc(u.Disks, func(c vm.DiskUpdate) bool { return c.Name == d.Name })
+	var given []string
+	places := map[string]string{} // of the devices' fields, in the update by that in the machine
+	for i, d := range u.Disks {
+		given = append(given, d.Name)
+		places[fmt.Sprintf("disks[%d]", diskAt(next, d.Name))] = fmt.Sprintf("disks[%d]", i)
 	}
-	nic := func(n vm.NIC) int {
-		return slices.IndexFunc(u.Networks, func(c vm.NICUpdate) bool { return c.Name == n.Name })
+	for i, n := range u.Networks {
+		given = append(given, n.Name)
+		places[fmt.Sprintf("networks[%d]", nicAt(next, n.Name))] = fmt.Sprintf("networks[%d]", i)
 	}
-	next.Disks, next.Networks = slices.Clone(next.Disks), slices.Clone(next.Networks)
-	slices.SortStableFunc(next.Disks, func(a, b vm.Disk) int { return cmp.Compare(disk(a), disk(b)) })
-	slices.SortStableFunc(next.Networks, func(a, b vm.NIC) int { return cmp.Compare(nic(a), nic(b)) })
-	fields := vm.Contradictions(next)
+	fields := vm.Contradictions(next, given...)
 	for i, f := range fields {
-		var at int
-		var rest string
-		if _, err := fmt.Sscanf(f.Field, "disks[%d]%s", &at, &rest); err == nil {
-			fields[i].Field = fmt.Sprintf("disks[%d]%s", disk(next.Disks[at]), rest)
-		}
-		if _, err := fmt.Sscanf(f.Field, "networks[%d]%s", &at, &rest); err == nil {
-			fields[i].Field = fmt.Sprintf("networks[%d]%s", nic(next.Networks[at]), rest)
+		device, field, below := strings.Cut(f.Field, ".")
+		if place, ok := places[device]; ok && below {
+			fields[i].Field = place + "." + field
 		}
 	}
 	return fields
@@ -276,7 +272,7 @@ func (m Machine) attachNIC(c AttachNIC) ([]any, error) {
 		nic.MAC = &mac
 	}
 	next.Networks = append(slices.Clone(next.Networks), nic)
-	if fields := vm.Contradictions(next); fields != nil {
+	if fields := vm.Contradictions(next, nic.Name); fields != nil {
 		return nil, problem.Invalid(named(fields, fmt.Sprintf("networks[%d].", len(next.Networks)-1))...)
 	}
 	live := next

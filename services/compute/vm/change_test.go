@@ -77,6 +77,10 @@ func TestUpdate(t *testing.T) {
 			name: "the same, the other way round", given: with(defined, vm.AttachNIC{Intent: in, AttachNICData: wire.AttachNICData{NIC: wire.NIC{Network: "default", Model: "virtio", Link: wire.LinkUp}}}, vm.Settled{}),
 			when: wire.UpdateData{Networks: []wire.NICUpdate{{Name: "nic1", BootOrder: new(5)}, {Name: "nic0", BootOrder: new(5)}}}, code: problem.InvalidValue, field: "networks[1].boot_order",
 		},
+		{
+			name: "a boot order that a NIC has, for a disk", given: with(defined, vm.AttachNIC{Intent: in, AttachNICData: wire.AttachNICData{NIC: wire.NIC{Network: "default", Model: "virtio", Link: wire.LinkUp, BootOrder: new(5)}}}, vm.Settled{}),
+			when: wire.UpdateData{Disks: []wire.DiskUpdate{{Name: "disk0", BootOrder: new(5)}}}, code: problem.InvalidValue, field: "disks[0].boot_order",
+		},
 		{name: "of a missing one", when: tags, code: problem.NotFound},
 		{name: "of one that is created", given: []any{create(opA)}, when: tags, code: problem.InvalidState},
 		{name: "of one that has vanished", given: vanished, when: tags, code: problem.InvalidState},

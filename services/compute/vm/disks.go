@@ -61,7 +61,7 @@ func (m Machine) attachDisk(c AttachDisk) ([]any, error) {
 		return strayed || diskAt(next, name) >= 0 || diskAt(m.Spec, name) >= 0 || takes(slices.Concat(next.Disks, m.Spec.Disks), name)
 	})
 	next.Disks = append(slices.Clone(next.Disks), disk)
-	if fields := vm.Contradictions(next); fields != nil {
+	if fields := vm.Contradictions(next, disk.Name); fields != nil {
 		return nil, problem.Invalid(named(fields, fmt.Sprintf("disks[%d].", len(next.Disks)-1))...)
 	}
 	return []any{vm.DiskChangeRequested{Operation: c.Operation, Attach: &disk, Running: m.active()}}, nil

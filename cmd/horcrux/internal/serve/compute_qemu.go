@@ -14,6 +14,7 @@ import (
 	"horcrux/services/compute/hypervisor/libvirt"
 	"horcrux/services/compute/hypervisor/libvirt/libvirtd"
 	"horcrux/services/compute/hypervisor/traced"
+	"horcrux/services/compute/usage"
 )
 
 // systemURI is libvirt's own default.
@@ -47,7 +48,7 @@ func (s *server) compute(ctx context.Context) error {
 	}
 	s.stack.push("libvirt connection", func(context.Context) error { return driver.Close() })
 	// What guests use is asked for on a connection of its own, since an emulator that hangs may cost it.
-	watched, err := libvirt.Open(libvirt.Options{URI: options.URI, Logger: s.log.With("part", "usage")})
+	watched, err := libvirt.Open(libvirt.Options{URI: options.URI, CallTimeout: usage.CallTime, Logger: s.log.With("part", "usage")})
 	if err != nil {
 		return err
 	}

@@ -181,6 +181,18 @@ func (s *suite) describe() {
 		if d.Running == nil || d.Running.CPUs != 2 || d.Next.CPUs != 1 {
 			c.Errorf("with another CPU it is %+v", d)
 		}
+		again, err = c.d.Describe(c.ctx(), spec.ID, d.Version)
+		c.ok(err)
+		if again.Running != nil {
+			c.Errorf("told again: %+v", again)
+		}
+		spec.MaxCPUs = 3
+		c.ok(c.d.Configure(c.ctx(), spec))
+		c.eventually("what the next start has is told", func() bool {
+			next, err := c.d.Describe(c.ctx(), spec.ID, d.Version)
+			c.ok(err)
+			return next.Version != d.Version && next.Next.MaxCPUs == 3
+		})
 	}, Change)
 	s.notFound(func(c *cas, id uuid.UUID) error { _, err := c.d.Describe(c.ctx(), id, 0); return err })
 }

@@ -158,7 +158,7 @@ func (d *Driver) Start(ctx context.Context, id uuid.UUID) error {
 
 // Destroy implements hypervisor.Driver.
 func (d *Driver) Destroy(ctx context.Context, id uuid.UUID) error {
-	err := d.do(ctx, func(l *golibvirt.Libvirt) error { return l.DomainDestroy(handle(id)) })
+	err := d.doAs(ctx, force, func(l *golibvirt.Libvirt) error { return l.DomainDestroy(handle(id)) })
 	if state, ok := d.afterRefusal(ctx, id, err); ok && !active(state) {
 		return nil
 	}
@@ -170,7 +170,7 @@ func (d *Driver) Destroy(ctx context.Context, id uuid.UUID) error {
 
 // Shutdown implements hypervisor.Driver.
 func (d *Driver) Shutdown(ctx context.Context, id uuid.UUID) error {
-	err := d.do(ctx, func(l *golibvirt.Libvirt) error { return l.DomainShutdown(handle(id)) })
+	err := d.doAs(ctx, force, func(l *golibvirt.Libvirt) error { return l.DomainShutdown(handle(id)) })
 	if state, ok := d.afterRefusal(ctx, id, err); ok && state != hypervisor.Running {
 		err = fmt.Errorf("%w: it is %s", hypervisor.ErrConflict, state)
 	}

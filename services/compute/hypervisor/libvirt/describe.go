@@ -23,7 +23,7 @@ func (d *Driver) Adopt(ctx context.Context, id uuid.UUID) error {
 		})
 	}
 	err := set(golibvirt.DomainAffectLive | golibvirt.DomainAffectConfig)
-	if refused(err) { // it does not run, or it has no configuration beyond its life
+	if refused(err) { // it does not run; what has no configuration beyond its life cannot be adopted
 		err = set(golibvirt.DomainAffectConfig)
 	}
 	if err != nil {
@@ -49,6 +49,17 @@ func (d *Driver) describe(ctx context.Context, id uuid.UUID, seen uint64) (out h
 	if err != nil {
 		return out, err
 	}
+	if s.glances.worth(id, seen) {
+		running, err := exchange(ctx, s, look, func(l *golibvirt.Libvirt) (string, error) { return l.DomainGetXMLDesc(handle(id), 0) })
+		if err != nil {
+			return out, err
+		}
+		if s.glances.holds(id, seen, running) {
+			out.Version = seen
+			return out, nil
+		}
+	}
+	remember := s.glances.begin(id)
 	type documents struct {
 		dom           hypervisor.Domain
 		persistent    int32
@@ -81,7 +92,9 @@ func (d *Driver) describe(ctx context.Context, id uuid.UUID, seen uint64) (out h
 		return out, err
 	}
 	out.Domain, out.Transient = docs.dom, docs.persistent == 0
-	if out.Version = version(docs.running, docs.next, docs.dom.Autostart, out.Transient); out.Version == seen {
+	out.Version = version(docs.running, docs.next, docs.dom.Autostart, out.Transient)
+	remember(out.Version, docs.running)
+	if out.Version == seen {
 		return out, nil
 	}
 	next, err := parseDomain(docs.next)

@@ -29,6 +29,7 @@ func (s *session) relay(events <-chan golibvirt.DomainEventLifecycleMsg) {
 	for e := range events {
 		id := uuid.UUID(e.Dom.UUID)
 		kind := golibvirt.DomainEventType(e.Event)
+		s.glances.forget(id)
 		switch kind {
 		case golibvirt.DomainEventDefined, golibvirt.DomainEventUndefined, golibvirt.DomainEventStopped: // a stop puts the next definition in force
 			s.marks.forget(id)

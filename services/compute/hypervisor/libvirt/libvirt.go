@@ -103,8 +103,9 @@ func (d *Driver) Close() error {
 type outcome int
 
 const (
-	look outcome = iota // nothing: it only observes
-	act                 // perhaps its effect
+	look  outcome = iota // nothing: it only observes
+	act                  // perhaps its effect
+	force                // as act, but does not wait for acts: it ends a guest, for which the daemon has workers apart
 )
 
 // call makes one call to the daemon.
@@ -117,9 +118,13 @@ func call[T any](ctx context.Context, d *Driver, o outcome, f func(*golibvirt.Li
 	return exchange(ctx, s, o, f)
 }
 
-// do is call for what answers with nothing.
+// do is call for an act that answers with nothing.
 func (d *Driver) do(ctx context.Context, f func(*golibvirt.Libvirt) error) error {
-	_, err := call(ctx, d, act, func(l *golibvirt.Libvirt) (struct{}, error) { return struct{}{}, f(l) })
+	return d.doAs(ctx, act, f)
+}
+
+func (d *Driver) doAs(ctx context.Context, o outcome, f func(*golibvirt.Libvirt) error) error {
+	_, err := call(ctx, d, o, func(l *golibvirt.Libvirt) (struct{}, error) { return struct{}{}, f(l) })
 	return err
 }
 
@@ -170,7 +175,7 @@ func (d *Driver) live() *session {
 // cut is the error of a call that ctx ended.
 func cut(ctx context.Context, o outcome) error {
 	switch {
-	case o == act:
+	case o != look:
 		return fmt.Errorf("%w: %w", hypervisor.ErrUnknown, ctx.Err())
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("%w: %w", hypervisor.ErrUnavailable, ctx.Err())

@@ -22,16 +22,18 @@ const inFlight = 32
 
 // session is one connection, from the dial to its end.
 type session struct {
-	d      *Driver
-	wire   *wire
-	lv     *golibvirt.Libvirt
-	hub    *watch.Hub
-	calls  chan struct{} // holds a token for each call under way
-	acts   chan struct{} // and one for each of those that change something
-	kind   string        // qemu or test
-	daemon uint64        // libvirt's version: major*1e6 + minor*1e3 + release
-	marks  marks
-	caps   capabilities
+	d       *Driver
+	wire    *wire
+	lv      *golibvirt.Libvirt
+	hub     *watch.Hub
+	calls   chan struct{} // holds a token for each call under way
+	acts    chan struct{} // and one for each of those that change something
+	slow    chan struct{} // and one for each of those that take minutes: half of them at most
+	kind    string        // qemu or test
+	daemon  uint64        // libvirt's version: major*1e6 + minor*1e3 + release
+	marks   marks
+	glances glances
+	caps    capabilities
 }
 
 // wire is the connection to the daemon. It knows when it is over, which the protocol library does not always tell.
@@ -73,7 +75,7 @@ func (d *Driver) dial(ctx context.Context) (*session, error) {
 	}
 	s := &session{
 		d: d, wire: &wire{Conn: conn, over: make(chan struct{})}, hub: watch.New(),
-		calls: make(chan struct{}, inFlight), acts: make(chan struct{}, d.opts.Mutations),
+		calls: make(chan struct{}, inFlight), acts: make(chan struct{}, d.opts.Mutations), slow: make(chan struct{}, max(1, d.opts.Mutations/2)),
 	}
 	// Closing the connection is the only way to end an exchange early.
 	silent := context.AfterFunc(within, s.drop)
@@ -141,7 +143,7 @@ func exchange[T any](ctx context.Context, s *session, o outcome, f func(*golibvi
 // exchangeWithin is exchange for what may take another time than CallTimeout.
 func exchangeWithin[T any](ctx context.Context, s *session, o outcome, limit time.Duration, f func(*golibvirt.Libvirt) (T, error)) (T, error) {
 	var none T
-	free, err := s.enter(ctx, o)
+	free, err := s.enter(ctx, o, limit)
 	if err != nil {
 		return none, err
 	}
@@ -169,18 +171,21 @@ func exchangeWithin[T any](ctx context.Context, s *session, o outcome, limit tim
 }
 
 // enter waits for a place among the calls under way, which free gives back. Nothing was sent when it fails.
-func (s *session) enter(ctx context.Context, o outcome) (free func(), err error) {
+func (s *session) enter(ctx context.Context, o outcome, limit time.Duration) (free func(), err error) {
 	var taken []chan struct{}
 	free = func() {
 		for _, c := range taken {
 			<-c
 		}
 	}
-	places := []chan struct{}{s.calls}
-	if o == act {
-		places = []chan struct{}{s.acts, s.calls}
+	var places []chan struct{}
+	if o == act && limit > s.d.opts.CallTimeout {
+		places = append(places, s.slow)
 	}
-	for _, c := range places {
+	if o == act {
+		places = append(places, s.acts)
+	}
+	for _, c := range append(places, s.calls) {
 		select {
 		case c <- struct{}{}:
 			taken = append(taken, c)
@@ -209,7 +214,7 @@ func (s *session) explain(err error, o outcome) error {
 	switch {
 	case s.d.life.Err() != nil:
 		return fmt.Errorf("%w: %w", errClosed, err)
-	case o == act && !errors.Is(err, syscall.EINVAL): // EINVAL: the library did not send it
+	case o != look && !errors.Is(err, syscall.EINVAL): // EINVAL: the library did not send it
 		return fmt.Errorf("%w: %w", hypervisor.ErrUnknown, err)
 	}
 	return fmt.Errorf("%w: %w", hypervisor.ErrUnavailable, err)

@@ -3,6 +3,7 @@
 package libvirt_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -56,6 +57,34 @@ func TestSilenceIsGivenUp(t *testing.T) {
 		t.Errorf("a start that was sent: %v", err)
 	}
 	p.silence(false)
+}
+
+// TestMutationsQueueHere: one too many is never sent, while what only looks and what ends a guest are.
+func TestMutationsQueueHere(t *testing.T) {
+	d := start(t)
+	p := newProxy(t, d.Socket())
+	drv, err := libvirt.Open(libvirt.Options{URI: "qemu+unix:///system?socket=" + p.path, Mutations: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drv.Close()
+	eventually(t, "the daemon answers", func() bool { _, err := drv.Domains(t.Context()); return err == nil })
+	p.silence(true)
+	defer p.silence(false)
+	within := func(f func(context.Context, uuid.UUID) error) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		return f(ctx, uuid.New())
+	}
+	if err := within(drv.Start); !errors.Is(err, hypervisor.ErrUnknown) {
+		t.Errorf("the first, which was sent: %v", err)
+	}
+	if err := within(drv.Start); !errors.Is(err, hypervisor.ErrUnavailable) {
+		t.Errorf("the second, which was not: %v", err)
+	}
+	if err := within(drv.Destroy); !errors.Is(err, hypervisor.ErrUnknown) {
+		t.Errorf("what ends a guest was not sent: %v", err)
+	}
 }
 
 func TestOpenRefuses(t *testing.T) {

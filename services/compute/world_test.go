@@ -1,0 +1,92 @@
+package compute_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"horcrux/pkg/events"
+	wire "horcrux/pkg/events/vm"
+	"horcrux/services/compute"
+	"horcrux/services/compute/hypervisor"
+)
+
+// unmanaged are the names of the guests that no machine is.
+func (n *node) unmanaged() (names []string) {
+	n.Helper()
+	var all []wire.Unmanaged
+	if err := n.bus.Call(n.Context(), compute.Domain, n.id, wire.UnmanagedMethod, nil, &all); err != nil {
+		n.Fatal(err)
+	}
+	for _, v := range all {
+		names = append(names, v.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// marked says whether a domain bears our mark.
+func (n *node) marked(id uuid.UUID) bool {
+	driver := n.h.Driver()
+	defer driver.Close()
+	d, err := driver.Domain(n.Context(), id)
+	return err == nil && d.Managed
+}
+
+func TestMarks(t *testing.T) {
+	n := newNode(t)
+	id := events.NewID()
+	n.want(n.ask("create", id, machine("web", 0), time.Minute), "")
+	spec, _ := n.h.Spec(id)
+
+	t.Run("a machine that was defined anew without one gets it again, and its change is seen", func(t *testing.T) {
+		spec.Description = "from a file"
+		n.h.Add(spec, hypervisor.Off, false)
+		n.eventually("the change is recorded", func() bool { return n.vm(id).Description == "from a file" })
+		n.eventually("it is marked", func() bool { return n.marked(id) })
+	})
+	t.Run("one that vanished and is there as a guest of others is theirs", func(t *testing.T) {
+		n.h.Remove(id)
+		n.eventually("it is lost", func() bool { return n.vm(id).State == wire.StateError })
+		n.h.Add(spec, hypervisor.Running, false)
+		time.Sleep(200 * time.Millisecond)
+		if n.marked(id) {
+			t.Error("it was marked")
+		}
+	})
+	t.Run("a guest of others is left alone, and listed with what bears our mark and is no machine", func(t *testing.T) {
+		theirs, orphan := spec, spec
+		theirs.ID, theirs.Name = events.NewID(), "theirs"
+		orphan.ID, orphan.Name = events.NewID(), "orphan"
+		n.h.Add(theirs, hypervisor.Running, false)
+		n.h.Add(orphan, hypervisor.Off, true)
+		if got := n.unmanaged(); !slices.Equal(got, []string{"orphan", "theirs"}) {
+			t.Errorf("listed are %v", got)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if n.marked(theirs.ID) {
+			t.Error("a guest of others was marked")
+		}
+	})
+}
+
+// unlisted is a driver whose lists are of a moment before there was anything.
+type unlisted struct{ hypervisor.Driver }
+
+func (unlisted) Domains(context.Context) ([]hypervisor.Domain, error) { return nil, nil }
+
+// TestLookedForTwice: that a machine is in no list is not enough to say that it is gone.
+func TestLookedForTwice(t *testing.T) {
+	n := newNode(t, func(n *node) {
+		n.wrap = func(d hypervisor.Driver) hypervisor.Driver { return unlisted{d} }
+	})
+	id := events.NewID()
+	n.want(n.ask("create", id, machine("web", 0), time.Minute), "")
+	time.Sleep(200 * time.Millisecond) // some looks at all
+	if s := n.vm(id).State; s != wire.StateStopped {
+		t.Errorf("it is %s", s)
+	}
+}
