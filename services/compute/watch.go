@@ -157,6 +157,7 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 		}
 	}
 	w.known = known
+	w.inspector.some()
 	for id := range known {
 		if !there[id] {
 			taken = w.vanished(ctx, id) && taken

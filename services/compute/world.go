@@ -199,12 +199,14 @@ func (s *Service) adopt(ctx context.Context, id uuid.UUID) (any, error) {
 	return vm.Adopted{NativeID: d.NativeID, Accelerator: string(s.Accelerator), State: observed(d.State)}, nil
 }
 
-// inspector looks at the configurations of machines, one after the other: of those that run again and again, since no
-// event tells of a change to what runs, of the others when something says that they may have changed.
+// inspector looks at the configurations of machines, one after the other: of those that run again and again, of the others
+// when an event says that they may have changed, and some at each resync, since no event tells of a change to a
+// configuration but of a new definition.
 type inspector struct {
 	*watcher
 	due     []uuid.UUID // to be looked at soon, each once
 	running []uuid.UUID // in turn
+	resting []uuid.UUID // in turn
 	odd     bool
 	seen    map[uuid.UUID]uint64
 }
@@ -212,6 +214,7 @@ type inspector struct {
 const (
 	inspectRound = 1500 * time.Millisecond // each machine that runs is looked at once in it,
 	inspectLeast = 10 * time.Millisecond   // unless there are more than can be in that time at this pace
+	inspectSome  = 50                      // of those that do not run, at each resync
 )
 
 // pause is how long to wait before the next look, the last having taken a while.
@@ -229,19 +232,34 @@ func (i *inspector) soon(id uuid.UUID) {
 	}
 }
 
+// some of those that do not run are to be looked at soon.
+func (i *inspector) some() {
+	n := min(inspectSome, len(i.resting))
+	for _, id := range i.resting[:n] {
+		i.soon(id)
+	}
+	i.resting = append(i.resting[n:], i.resting[:n]...)
+}
+
 // state takes note of whether a machine runs.
 func (i *inspector) state(id uuid.UUID, s wire.State) {
-	at := slices.Index(i.running, id)
-	runs := s == wire.StateRunning || s == wire.StatePaused
-	switch {
-	case runs && at < 0:
-		i.running = append(i.running, id)
-	case !runs && at >= 0:
-		i.running = slices.Delete(i.running, at, at+1)
-	}
+	i.running = with(i.running, id, s == wire.StateRunning || s == wire.StatePaused)
+	i.resting = with(i.resting, id, s == wire.StateStopped)
 	if s == gone {
 		delete(i.seen, id)
 	}
+}
+
+// with is a list with an element, or without it.
+func with(list []uuid.UUID, id uuid.UUID, in bool) []uuid.UUID {
+	at := slices.Index(list, id)
+	switch {
+	case in && at < 0:
+		return append(list, id)
+	case !in && at >= 0:
+		return slices.Delete(list, at, at+1)
+	}
+	return list
 }
 
 // next looks at one machine.

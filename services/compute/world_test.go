@@ -48,6 +48,12 @@ func TestMarks(t *testing.T) {
 		n.eventually("the change is recorded", func() bool { return n.vm(id).Description == "from a file" })
 		n.eventually("it is marked", func() bool { return n.marked(id) })
 	})
+	t.Run("a change of what is off is seen, though nothing tells of it", func(t *testing.T) {
+		n.h.SetSilent(true)
+		defer n.h.SetSilent(false)
+		n.h.Reconfigure(id, false, func(s *hypervisor.Spec) { s.Description = "by hand" })
+		n.eventually("the change is recorded", func() bool { return n.vm(id).Description == "by hand" })
+	})
 	t.Run("one that vanished and is there as a guest of others is theirs", func(t *testing.T) {
 		n.h.Remove(id)
 		n.eventually("it is lost", func() bool { return n.vm(id).State == wire.StateError })

@@ -236,8 +236,8 @@ type Driver interface {
 	// Adopt puts our mark on a domain and leaves it alone otherwise; one that has it is success. ErrNotFound.
 	Adopt(ctx context.Context, id uuid.UUID) error
 	// Describe observes the configuration of a domain. Asked with the version that was seen last, it answers with that
-	// version alone where nothing has changed. What neither shows in what runs nor is told by an event, an autostart flag,
-	// it may then take some seconds to see. ErrNotFound.
+	// version alone where nothing has changed. What is neither in a document nor told by an event, an autostart flag, it may
+	// then take some seconds to see. ErrNotFound.
 	Describe(ctx context.Context, id uuid.UUID, seen uint64) (Description, error)
 
 	// Domain observes one. ErrNotFound.

@@ -50,22 +50,29 @@ func (d *Driver) describe(ctx context.Context, id uuid.UUID, seen uint64) (out h
 		return out, err
 	}
 	if s.glances.worth(id, seen) {
-		running, err := exchange(ctx, s, look, func(l *golibvirt.Libvirt) (string, error) { return l.DomainGetXMLDesc(handle(id), 0) })
+		now, err := exchange(ctx, s, look, func(l *golibvirt.Libvirt) (documents, error) {
+			running, err := l.DomainGetXMLDesc(handle(id), 0)
+			if err != nil {
+				return documents{}, err
+			}
+			next, err := l.DomainGetXMLDesc(handle(id), golibvirt.DomainXMLInactive)
+			return hashed(running, next), err
+		})
 		if err != nil {
 			return out, err
 		}
-		if s.glances.holds(id, seen, running) {
+		if s.glances.holds(id, seen, now) {
 			out.Version = seen
 			return out, nil
 		}
 	}
 	remember := s.glances.begin(id)
-	type documents struct {
+	type whole struct {
 		dom           hypervisor.Domain
 		persistent    int32
 		running, next string
 	}
-	docs, err := exchange(ctx, s, look, func(l *golibvirt.Libvirt) (docs documents, err error) {
+	docs, err := exchange(ctx, s, look, func(l *golibvirt.Libvirt) (docs whole, err error) {
 		if docs.dom, err = observe(l, id); err != nil {
 			return docs, err
 		}
@@ -93,7 +100,7 @@ func (d *Driver) describe(ctx context.Context, id uuid.UUID, seen uint64) (out h
 	}
 	out.Domain, out.Transient = docs.dom, docs.persistent == 0
 	out.Version = version(docs.running, docs.next, docs.dom.Autostart, out.Transient)
-	remember(out.Version, docs.running)
+	remember(out.Version, docs.running, docs.next)
 	if out.Version == seen {
 		return out, nil
 	}

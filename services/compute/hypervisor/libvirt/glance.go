@@ -10,28 +10,35 @@ import (
 	"github.com/google/uuid"
 )
 
-// glanceTime is how long a look at what runs stands for a look at all of a domain. What its next start has changes with an
-// event, but for the autostart flag and what libvirtd reads anew when it starts.
+// glanceTime is how long a look at its documents stands for a look at all of a domain: its state, whether it is persistent
+// and whose it is change with an event, but its autostart flag does not.
 const glanceTime = 15 * time.Second
 
-// glances remembers of each domain what it had in force when all of it was looked at, so that a domain that has not changed
-// costs one call. An event of it makes it forget.
+// glances remembers the documents of each domain when all of it was looked at, so that a domain that runs and has not
+// changed costs two calls. An event of it makes it forget.
 type glances struct {
 	mu    sync.Mutex
 	of    map[uuid.UUID]glance
 	epoch uint64 // grows with every forget: what was read before one must not be remembered after it
 }
 
-// glance is what was in force, as part of a version of the whole.
+// glance is what the documents were, as part of a version of the whole.
 type glance struct {
-	version uint64
-	running uint64 // hash of the document
-	at      time.Time
+	version   uint64
+	documents documents
+	at        time.Time
+}
+
+// documents tell what runs and what the next start has: a hash of each.
+type documents [2]uint64
+
+func hashed(running, next string) documents {
+	return documents{maphash.String(glanceSeed, running), maphash.String(glanceSeed, next)}
 }
 
 var glanceSeed = maphash.MakeSeed()
 
-// worth says whether what runs is enough to tell that a version still holds.
+// worth says whether the documents are enough to tell that a version still holds.
 func (g *glances) worth(id uuid.UUID, version uint64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -39,20 +46,20 @@ func (g *glances) worth(id uuid.UUID, version uint64) bool {
 	return known && last.version == version && time.Since(last.at) < glanceTime
 }
 
-// holds says whether the version still holds with this document in force.
-func (g *glances) holds(id uuid.UUID, version uint64, running string) bool {
+// holds says whether the version still holds with these documents.
+func (g *glances) holds(id uuid.UUID, version uint64, d documents) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	last, known := g.of[id]
-	return known && last.version == version && last.running == maphash.String(glanceSeed, running)
+	return known && last.version == version && last.documents == d
 }
 
 // begin is to be called before all of a domain is looked at; what it returns takes in what was seen.
-func (g *glances) begin(id uuid.UUID) func(version uint64, running string) {
+func (g *glances) begin(id uuid.UUID) func(version uint64, running, next string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	epoch, at := g.epoch, time.Now()
-	return func(version uint64, running string) {
+	return func(version uint64, running, next string) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		switch {
@@ -62,7 +69,7 @@ func (g *glances) begin(id uuid.UUID) func(version uint64, running string) {
 			if g.of == nil {
 				g.of = map[uuid.UUID]glance{}
 			}
-			g.of[id] = glance{version: version, running: maphash.String(glanceSeed, running), at: at}
+			g.of[id] = glance{version: version, documents: hashed(running, next), at: at}
 		}
 	}
 }
