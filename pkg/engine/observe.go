@@ -16,6 +16,15 @@ func Observe[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, ca
 	return ObserveAt(ctx, e, k, id, 0, cause, c)
 }
 
+// Version is that of an object now, for ObserveAt. It costs nothing where the engine has just worked on the object.
+func Version[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID) (int64, error) {
+	h, err := e.histories(ctx, []events.Stream{events.NewStream(k.Codec.Kind, id)})
+	if err != nil {
+		return 0, err
+	}
+	return h[0].Head.Version, nil
+}
+
 // ErrMoved: an object has another version than it had when it was looked at.
 var ErrMoved = errors.New("the object moved since it was looked at")
 

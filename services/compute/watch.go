@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 
 	"horcrux/pkg/engine"
-	"horcrux/pkg/events"
 	wire "horcrux/pkg/events/vm"
 	"horcrux/services/compute/hypervisor"
 	"horcrux/services/compute/vm"
@@ -174,7 +173,7 @@ func (w *watcher) vanished(ctx context.Context, id uuid.UUID) bool {
 	}
 	looking, cancel := context.WithTimeout(ctx, infoTime)
 	defer cancel()
-	h, err := w.Store.Load(looking, events.NewStream(wire.Kind, id))
+	version, err := engine.Version(looking, w.engine, w.machines, id)
 	if err != nil {
 		w.Log.Warn("load a virtual machine; it is looked at again", "vm", id, "err", err)
 		return false
@@ -186,7 +185,7 @@ func (w *watcher) vanished(ctx context.Context, id uuid.UUID) bool {
 	case !errors.Is(err, hypervisor.ErrNotFound):
 		return false
 	}
-	return w.observeAt(ctx, id, h[0].Head.Version, gone, "not found")
+	return w.observeAt(ctx, id, version, gone, "not found")
 }
 
 // observe says whether what was seen is taken in. What is seen while something is under way is not, since the effect

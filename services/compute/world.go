@@ -289,7 +289,7 @@ func (i *inspector) next(ctx context.Context) {
 		return
 	}
 	// What differs may be what a command is changing: what counts is a look at a machine that has not moved since before it.
-	h, err := i.Store.Load(ctx, events.NewStream(wire.Kind, id))
+	version, err := engine.Version(ctx, i.engine, i.machines, id)
 	if err != nil {
 		i.Log.Warn("load a virtual machine; it is looked at again", "vm", id, "err", err)
 		return
@@ -298,7 +298,7 @@ func (i *inspector) next(ctx context.Context) {
 		return
 	}
 	seen := i.inspection(d, "reconfigured")
-	m, err := engine.ObserveAt(ctx, i.engine, i.machines, id, h[0].Head.Version, seen.Reason(), seen)
+	m, err := engine.ObserveAt(ctx, i.engine, i.machines, id, version, seen.Reason(), seen)
 	if errors.Is(err, engine.ErrMoved) {
 		return
 	}
