@@ -103,7 +103,7 @@ func benchMain() int {
 		names = append(names, m.name)
 	}
 	only := flag.String("run", strings.Join(names, ","), "measurements, by name")
-	size := flag.String("size", full, "full for figures to keep (a quarter of an hour), small to see that all of it works (two minutes)")
+	size := flag.String("size", full, "full for figures to keep (an hour), small to see that all of it works (two minutes)")
 	out := flag.String("out", "bench/results", "folder of the CSV files")
 	dir := flag.String("dir", "/var/tmp", "folder for data, on a file system that keeps its word about fsync")
 	strict := flag.Bool("strict", false, "exit with 2 when something required was missed")
