@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
 
-	"horcrux/pkg/engine"
 	"horcrux/pkg/events"
 	wire "horcrux/pkg/events/vm"
 	"horcrux/pkg/problem"
@@ -197,125 +195,4 @@ func (s *Service) adopt(ctx context.Context, id uuid.UUID) (any, error) {
 		return nil, driverError(err)
 	}
 	return vm.Adopted{NativeID: d.NativeID, Accelerator: string(s.Accelerator), State: observed(d.State)}, nil
-}
-
-// inspector looks at the configurations of machines, one after the other: of those that run again and again, of the others
-// when an event says that they may have changed, and some at each resync, since no event tells of a change to a
-// configuration but of a new definition.
-type inspector struct {
-	*watcher
-	due     []uuid.UUID // to be looked at soon, each once
-	running []uuid.UUID // in turn
-	resting []uuid.UUID // in turn
-	odd     bool
-	seen    map[uuid.UUID]uint64
-}
-
-const (
-	inspectRound = 1500 * time.Millisecond // each machine that runs is looked at once in it,
-	inspectLeast = 10 * time.Millisecond   // unless there are more than can be in that time at this pace
-	inspectSome  = 50                      // of those that do not run, at each resync
-)
-
-// pause is how long to wait before the next look, the last having taken a while.
-func (i *inspector) pause(took time.Duration) time.Duration {
-	if len(i.due) > 0 {
-		return inspectLeast
-	}
-	return max(inspectLeast, inspectRound/time.Duration(max(1, len(i.running)))-took)
-}
-
-// soon puts a machine at the end of those that are to be looked at.
-func (i *inspector) soon(id uuid.UUID) {
-	if !slices.Contains(i.due, id) {
-		i.due = append(i.due, id)
-	}
-}
-
-// some of those that do not run are to be looked at soon.
-func (i *inspector) some() {
-	n := min(inspectSome, len(i.resting))
-	for _, id := range i.resting[:n] {
-		i.soon(id)
-	}
-	i.resting = append(i.resting[n:], i.resting[:n]...)
-}
-
-// state takes note of whether a machine runs.
-func (i *inspector) state(id uuid.UUID, s wire.State) {
-	i.running = with(i.running, id, s == wire.StateRunning || s == wire.StatePaused)
-	i.resting = with(i.resting, id, s == wire.StateStopped)
-	if s == gone {
-		delete(i.seen, id)
-	}
-}
-
-// with is a list with an element, or without it.
-func with(list []uuid.UUID, id uuid.UUID, in bool) []uuid.UUID {
-	at := slices.Index(list, id)
-	switch {
-	case in && at < 0:
-		return append(list, id)
-	case !in && at >= 0:
-		return slices.Delete(list, at, at+1)
-	}
-	return list
-}
-
-// next looks at one machine.
-func (i *inspector) next(ctx context.Context) {
-	var id uuid.UUID
-	i.odd = !i.odd
-	switch {
-	case len(i.due) > 0 && (i.odd || len(i.running) == 0): // by turns: neither waits for the other
-		id, i.due = i.due[0], i.due[1:]
-	case len(i.running) > 0:
-		id = i.running[0]
-		i.running = append(i.running[1:], id)
-	default:
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, infoTime)
-	defer cancel()
-	d, err := i.Driver.Describe(ctx, id, i.seen[id])
-	switch {
-	case errors.Is(err, hypervisor.ErrNotFound):
-		i.vanished(ctx, id)
-		return
-	case err != nil || d.Version == i.seen[id]:
-		return // what is wrong with the hypervisor the watch finds out
-	case !d.Managed && !i.known[id]:
-		i.state(id, gone) // others made it
-		return
-	}
-	// What differs may be what a command is changing: what counts is a look at a machine that has not moved since before it.
-	version, err := engine.Version(ctx, i.engine, i.machines, id)
-	if err != nil {
-		i.Log.Warn("load a virtual machine; it is looked at again", "vm", id, "err", err)
-		return
-	}
-	if d, err = i.Driver.Describe(ctx, id, 0); err != nil {
-		return
-	}
-	seen := i.inspection(d, "reconfigured")
-	m, err := engine.ObserveAt(ctx, i.engine, i.machines, id, version, seen.Reason(), seen)
-	if errors.Is(err, engine.ErrMoved) {
-		return
-	}
-	if err != nil {
-		i.Log.Error("record a configuration; it is looked at again", "vm", id, "err", err)
-		return
-	}
-	switch {
-	case !m.Exists || m.Ended || m.Node != i.Node:
-		i.state(id, gone) // not ours to look at, mark or no mark
-	case m.Intent != nil || m.Process != uuid.Nil:
-		delete(i.seen, id) // its effect looks for itself; then we do
-	case !d.Managed && m.Defined && !d.Transient: // what others defined in its place has our mark no more
-		if err := i.Driver.Adopt(ctx, id); err != nil {
-			i.Log.Warn("mark a guest; it is tried again", "vm", id, "err", err)
-		}
-	default:
-		i.seen[id] = d.Version
-	}
 }
