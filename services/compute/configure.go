@@ -51,13 +51,18 @@ func (s *Service) change(ctx context.Context, id uuid.UUID, m vm.Machine) error 
 	return nil
 }
 
+// specs are what the driver is told of what runs, and of its next start.
+func (s *Service) specs(ctx context.Context, id uuid.UUID, m vm.Machine, live, next wire.Spec) (now, later hypervisor.Spec, err error) {
+	if now, err = s.spec(ctx, id, live, m.Sources); err != nil {
+		return now, later, err
+	}
+	later, err = s.spec(ctx, id, next, m.Sources)
+	return now, later, err
+}
+
 // bring gives what runs one configuration in place of the recorded one, and its next start another.
 func (s *Service) bring(ctx context.Context, id uuid.UUID, m vm.Machine, live, next wire.Spec) error {
-	now, err := s.spec(ctx, id, live, m.Sources)
-	if err != nil {
-		return err
-	}
-	later, err := s.spec(ctx, id, next, m.Sources)
+	now, later, err := s.specs(ctx, id, m, live, next)
 	if err != nil {
 		return err
 	}
@@ -78,11 +83,7 @@ func (s *Service) bring(ctx context.Context, id uuid.UUID, m vm.Machine, live, n
 
 // enforce is bring where others may have changed what is there: devices that are not recorded go.
 func (s *Service) enforce(ctx context.Context, id uuid.UUID, m vm.Machine, live, next wire.Spec) error {
-	now, err := s.spec(ctx, id, live, m.Sources)
-	if err != nil {
-		return err
-	}
-	later, err := s.spec(ctx, id, next, m.Sources)
+	now, later, err := s.specs(ctx, id, m, live, next)
 	if err != nil {
 		return err
 	}

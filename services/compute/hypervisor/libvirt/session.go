@@ -179,10 +179,10 @@ func (s *session) enter(ctx context.Context, o outcome, limit time.Duration) (fr
 		}
 	}
 	var places []chan struct{}
-	if o == act && limit > s.d.opts.CallTimeout {
-		places = append(places, s.slow)
-	}
-	if o == act {
+	switch {
+	case o == act && limit > s.d.opts.CallTimeout:
+		places = append(places, s.slow, s.acts)
+	case o == act:
 		places = append(places, s.acts)
 	}
 	for _, c := range append(places, s.calls) {
