@@ -31,7 +31,7 @@ const (
 	loadPower   = 5
 	loadAtOnce  = 64              // requests under way; what is due beyond them is left out
 	loadBetween = 2 * time.Second // faults
-	loadFull    = 8 * time.Second // for so long the disk is full
+	loadFull    = 8 * time.Second // for so long the disk is full, at least
 )
 
 // TestLoad sends commands all the while daemons are killed, the store of NATS is deleted and the disk is full. What was
@@ -77,6 +77,7 @@ type load struct {
 	refused  map[string]int
 	unready  map[string]time.Time // dependencies, and when they were last said not to be ready
 	kills    []time.Time          // of libvirtd
+	unserved time.Time            // when a command was last answered 503
 }
 
 // diskInstance is an instance whose data dir is a small file system of its own.
@@ -188,6 +189,11 @@ func (l *load) send(n int) {
 		var p struct{ Code string }
 		_ = json.Unmarshal(a.Bytes, &p) // what is no problem has no code
 		l.count(fmt.Sprint(a.StatusCode, " ", p.Code))
+		if a.StatusCode == http.StatusServiceUnavailable {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.unserved = time.Now()
+		}
 	}
 }
 
@@ -257,6 +263,18 @@ func (l *load) killLibvirt() {
 	l.said(begin, "hypervisor")
 }
 
+// refusedFor says whether so much time has passed since a moment, and a command of it was not served. Files that were
+// made larger than they had to be take a few of them.
+func (l *load) refusedFor(since time.Time, d time.Duration) bool {
+	l.t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Since(since) > 10*d {
+		l.t.Fatalf("everything was served for %s", 10*d)
+	}
+	return time.Since(since) > d && l.unserved.After(since)
+}
+
 // fillDisk takes all the room that there is, and gives it back.
 func (l *load) fillDisk() {
 	begin := time.Now()
@@ -278,7 +296,7 @@ func (l *load) fillDisk() {
 			err = nil
 		}
 	}
-	for time.Since(begin) < loadFull { // whatever somebody gives back meanwhile
+	for !l.refusedFor(begin, loadFull) { // whatever somebody gives back meanwhile
 		full()
 		time.Sleep(200 * time.Millisecond)
 	}

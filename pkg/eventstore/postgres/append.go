@@ -24,7 +24,7 @@ const (
 
 // Append implements eventstore.Store, in one round trip.
 func (s *Store) Append(ctx context.Context, a eventstore.Append) (r eventstore.Result, err error) {
-	defer s.metrics.appended(time.Now(), &r, &err)
+	defer s.appended(time.Now(), &r, &err)
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	sealed, err := chain.Seal(a, s.clock())
@@ -47,7 +47,7 @@ func (s *Store) Append(ctx context.Context, a eventstore.Append) (r eventstore.R
 
 // Locked implements eventstore.Store, in two round trips: begin, lock and load; append and commit.
 func (s *Store) Locked(ctx context.Context, command uuid.UUID, streams []events.Stream, decide eventstore.Decision) (r eventstore.Result, err error) {
-	defer s.metrics.appended(time.Now(), &r, &err)
+	defer s.appended(time.Now(), &r, &err)
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	conn, err := s.pool.Acquire(ctx)

@@ -27,7 +27,8 @@ func newMetrics() metrics {
 	}
 }
 
-func (m metrics) appended(begun time.Time, r *eventstore.Result, err *error) {
+func (s *Store) appended(begun time.Time, r *eventstore.Result, err *error) {
+	s.wrote(r.Duplicate, *err)
 	outcome := "recorded"
 	switch {
 	case errors.Is(*err, eventstore.ErrUnavailable):
@@ -37,9 +38,9 @@ func (m metrics) appended(begun time.Time, r *eventstore.Result, err *error) {
 	case r.Duplicate:
 		outcome = "repeated"
 	default:
-		m.recorded.Add(float64(len(r.Events)))
+		s.metrics.recorded.Add(float64(len(r.Events)))
 	}
-	m.appends.WithLabelValues(outcome).Observe(time.Since(begun).Seconds())
+	s.metrics.appends.WithLabelValues(outcome).Observe(time.Since(begun).Seconds())
 }
 
 var (

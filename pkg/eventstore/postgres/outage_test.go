@@ -49,6 +49,7 @@ func TestOutage(t *testing.T) {
 		"fence":     func() error { _, _, err := s.Fence(t.Context()); return err },
 		"verify":    func() error { _, err := s.Verify(t.Context(), nil); return err },
 		"lead":      func() error { _, _, err := s.Lead(t.Context(), "relay"); return err },
+		"ready":     func() error { return s.Ready(t.Context()) },
 		"locked": func() error {
 			_, err := s.Locked(t.Context(), uuid.New(), []events.Stream{stream}, func([]eventstore.History) (eventstore.Append, error) {
 				return eventstore.Append{}, nil
@@ -67,6 +68,51 @@ func TestOutage(t *testing.T) {
 	server.Start()
 	heal(t, func() error { _, err := s.Load(t.Context(), stream); return err })
 	wantTypes(t, s, events.Position{}, "vm.created")
+}
+
+// A database that answers and takes nothing is not ready, from the append on that it refused until it takes something.
+func TestUnwritable(t *testing.T) {
+	server := pgtest.Server(t)
+	s, admin := open(t, server.DSN(), postgres.Options{}), connect(t, server.DSN())
+	record := func() error {
+		_, err := s.Append(t.Context(), drafted(newStream(), eventstore.Head{}, "vm.created"))
+		return err
+	}
+	readOnly := func(setting string) {
+		exec(t, admin, "ALTER SYSTEM SET default_transaction_read_only = "+setting)
+		exec(t, admin, "SELECT pg_reload_conf()")
+	}
+	for _, end := range []struct {
+		name string
+		call func() error
+	}{
+		{"until it could write", func() error { return s.Ready(t.Context()) }},
+		{"until an append", record},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			if err := errors.Join(record(), s.Ready(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			readOnly("on")
+			for deadline := time.Now().Add(20 * time.Second); record() == nil; { // the server reads its settings some time
+				if time.Now().After(deadline) {
+					t.Fatal("the database can be written")
+				}
+			}
+			for range 2 {
+				wantIs(t, s.Ready(t.Context()), eventstore.ErrUnavailable)
+			}
+			exec(t, admin, "SET default_transaction_read_only = off")
+			readOnly("off")
+			heal(t, end.call)
+			if err := s.Ready(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if n := scan[int](t, admin, "SELECT count(*) FROM pg_class WHERE relname = 'room'"); n > 0 {
+		t.Errorf("%d tables are left", n)
+	}
 }
 
 // heal calls until the store is available again.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,13 +23,14 @@ type Options struct {
 
 // Store is an event store in the schema eventstore of a Postgres database.
 type Store struct {
-	pool    *pgxpool.Pool
-	owned   bool // Close closes the pool
-	clock   func() time.Time
-	log     *slog.Logger
-	timeout time.Duration
-	nudges  *eventstore.Nudges
-	metrics metrics
+	pool      *pgxpool.Pool
+	owned     bool // Close closes the pool
+	clock     func() time.Time
+	log       *slog.Logger
+	timeout   time.Duration
+	nudges    *eventstore.Nudges
+	metrics   metrics
+	unwritten atomic.Bool // the server answered the last append that it cannot write
 }
 
 var _ eventstore.Store = (*Store)(nil)

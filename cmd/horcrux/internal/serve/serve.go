@@ -202,7 +202,7 @@ func (s *server) database(ctx context.Context) error {
 	if path, keyless := s.vault.Keyless(); keyless {
 		s.log.Warn("sealed secrets cannot be used here: bring the master key from the data dir of the gateway, or name it by --master-key", "missing", path)
 	}
-	s.ready["postgres"] = func(ctx context.Context) error { return s.pool.Ping(ctx) }
+	s.ready["postgres"] = s.store.Ready
 	s.ready["fence"] = s.fence
 	s.seen = append(s.seen, s.store, s.fenceLag())
 	return nil
