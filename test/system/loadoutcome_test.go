@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"horcrux/pkg/events"
 	"horcrux/pkg/events/operation"
@@ -68,7 +69,7 @@ func (l *load) compare() {
 func (l *load) once() {
 	type effect struct{ operation, event string }
 	seen := map[effect]int{}
-	asked, started := 0, 0
+	byMachine := map[events.Stream][]events.Event{}
 	for after := ""; ; {
 		var page struct {
 			Items []events.Event
@@ -77,12 +78,7 @@ func (l *load) once() {
 		l.i.Get("/api/events?limit=1000&after="+after, &page)
 		for _, e := range page.Items {
 			seen[effect{e.Meta.Operation.String(), e.Type}]++
-			switch e.Type {
-			case "vm.start_requested":
-				asked++
-			case "vm.started":
-				started++
-			}
+			byMachine[e.Stream] = append(byMachine[e.Stream], e)
 		}
 		if page.Next == nil {
 			break
@@ -94,16 +90,55 @@ func (l *load) once() {
 			l.t.Errorf("%d times %s of operation %s", n, e.event, e.operation)
 		}
 	}
-	// QEMU's log of a machine has a line for each start. One that libvirtd's death cut off is made once more.
-	begun := 0
+	started := 0
 	for n := range loadPower {
-		text, err := os.ReadFile(filepath.Join(l.i.Dir, "libvirt", "log", "qemu", name(n)+".log"))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.t.Fatal(err)
+		var m vm.View
+		l.i.Get("/api/vms/"+name(n), &m)
+		started += l.starts(m.Name, byMachine[events.NewStream(vm.Kind, m.ID)])
+	}
+	if started == 0 {
+		l.t.Error("nothing was started")
+	}
+}
+
+// starts holds how often QEMU was started, of which its log of the machine has a line each, against the starts that were
+// asked for and those that are recorded. One that libvirtd's death cut off is made once more.
+func (l *load) starts(name string, of []events.Event) (started int) {
+	text, err := os.ReadFile(filepath.Join(l.i.Dir, "libvirt", "log", "qemu", name+".log"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.t.Fatal(err)
+	}
+	var times []string // what happened to it, and when
+	begun, asked, cut := 0, 0, 0
+	for line := range strings.Lines(string(text)) {
+		if at, _, ok := strings.Cut(line, ": starting up libvirt version"); ok {
+			begun++
+			times = append(times, strings.Replace(at, " ", "T", 1)+" QEMU")
 		}
-		begun += strings.Count(string(text), "starting up libvirt version")
 	}
-	if begun < started || begun > asked+len(l.kills) || started == 0 {
-		l.t.Errorf("QEMU was started %d times; %d starts were asked for and %d are recorded", begun, asked, started)
+	var since time.Time // when a start that is under way was asked for
+	for _, e := range of {
+		times = append(times, e.At.Format("2006-01-02T15:04:05.000")+" "+e.Type)
+		switch e.Type {
+		case "vm.start_requested":
+			asked++
+			since = e.At
+		case "vm.started", "vm.start_failed", "vm.stopped":
+			for _, kill := range l.kills {
+				if !since.IsZero() && kill.After(since.Add(-time.Second)) && kill.Before(e.At) { // it dies within the second
+					cut++
+				}
+			}
+			since = time.Time{}
+		}
+		if e.Type == "vm.started" {
+			started++
+		}
 	}
+	if begun < started || begun > asked+cut {
+		slices.Sort(times)
+		l.t.Errorf("QEMU of %s was started %d times; %d starts were asked for, %d of them cut off, and %d are recorded; libvirtd was killed at %v\n%s",
+			name, begun, asked, cut, started, l.kills, strings.Join(times, "\n"))
+	}
+	return started
 }
