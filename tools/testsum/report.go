@@ -24,9 +24,20 @@ type event struct {
 
 // test is what is known of a test, or under an empty name of its package.
 type test struct {
-	output strings.Builder
-	skip   string // the text of its skip
+	output   strings.Builder
+	messages []string // the first line of each thing that it logged
 }
+
+// lasted is how long a test took, its subtests included.
+type lasted struct {
+	test    string
+	seconds float64
+}
+
+const (
+	mostSlow     = 12 // tests that are listed for their time
+	mostMessages = 12 // of a failed test, repeated at the end: what it logged last
+)
 
 // pkg is a package under test.
 type pkg struct {
@@ -45,6 +56,8 @@ type report struct {
 	failed   int
 	skipped  int
 	ran      int // packages with tests
+	slow     []lasted
+	failures []string // names of tests with their messages
 }
 
 func newReport(to io.Writer) *report {
@@ -95,7 +108,7 @@ func (r *report) handle(e event) {
 	case "output":
 		t.output.WriteString(e.Output)
 		if text, ok := message(e.Output); ok {
-			t.skip = text // the last message before a skip is its reason
+			t.messages = append(t.messages, text)
 		}
 	case "pass", "fail", "skip":
 		if e.Test == "" {
@@ -108,6 +121,10 @@ func (r *report) handle(e event) {
 }
 
 func (r *report) endTest(e event, p *pkg, t *test) {
+	name := strings.TrimPrefix(e.Package, "horcrux/") + " " + e.Test
+	if !strings.Contains(e.Test, "/") {
+		r.slow = append(r.slow, lasted{name, e.Elapsed})
+	}
 	switch e.Action {
 	case "pass":
 		r.passed++
@@ -115,11 +132,13 @@ func (r *report) endTest(e event, p *pkg, t *test) {
 	case "fail":
 		r.failed++
 		p.failed = append(p.failed, e.Test)
+		r.failures = append(r.failures, "  "+name+"\n"+indent(strings.Join(last(t.messages, mostMessages), "\n")))
 		return // its output is still wanted
 	case "skip":
 		r.skipped++
 		p.skipped++
-		r.skips[cmp.Or(t.skip, "no reason given")]++
+		// The last message before a skip is its reason.
+		r.skips[cmp.Or(strings.Join(last(t.messages, 1), ""), "no reason given")]++
 	}
 	t.output.Reset()
 }
@@ -159,9 +178,14 @@ func (r *report) endPackage(e event, p *pkg) {
 	fmt.Fprintf(r.to, "ok    %s  %.1fs  %d passed%s\n", name, e.Elapsed, p.passed, skipped)
 }
 
-// summarise writes the skips and the counts, and returns whether the run is good.
+// summarise writes what was slow, the skips, the failures once more, which lie far above by then, and the counts, and returns whether the run is good.
 func (r *report) summarise(require []string, took time.Duration) bool {
 	ok := r.failed == 0
+	slices.SortFunc(r.slow, func(a, b lasted) int { return cmp.Compare(b.seconds, a.seconds) })
+	fmt.Fprintln(r.to, "\nslowest:")
+	for _, t := range r.slow[:min(mostSlow, len(r.slow))] {
+		fmt.Fprintf(r.to, "  %6.1fs %s\n", t.seconds, t.test)
+	}
 	if len(r.skips) > 0 {
 		fmt.Fprintln(r.to, "\nskipped:")
 	}
@@ -174,6 +198,9 @@ func (r *report) summarise(require []string, took time.Duration) bool {
 			ok = false
 		}
 	}
+	if len(r.failures) > 0 {
+		fmt.Fprint(r.to, "\nfailed:\n"+strings.Join(r.failures, ""))
+	}
 	if r.ran == 0 {
 		fmt.Fprintln(r.to, "\nno test ran")
 		ok = false
@@ -181,6 +208,9 @@ func (r *report) summarise(require []string, took time.Duration) bool {
 	fmt.Fprintf(r.to, "\n%d passed, %d failed, %d skipped in %s\n", r.passed, r.failed, r.skipped, took.Round(time.Second))
 	return ok
 }
+
+// last returns the last n of what there is.
+func last(all []string, n int) []string { return all[max(0, len(all)-n):] }
 
 // realPart returns the part that a skip of a real thing names.
 func realPart(reason string) (string, bool) {

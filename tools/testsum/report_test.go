@@ -36,7 +36,7 @@ func TestReport(t *testing.T) {
 			in: events([4]string{"output", "horcrux/a", "Good", "quiet\n"}, [4]string{"pass", "horcrux/a", "Good"},
 				[4]string{"output", "horcrux/a", "Bad", "    a_test.go:1: loud\n"}, [4]string{"fail", "horcrux/a", "Bad"},
 				[4]string{"fail", "horcrux/a"}),
-			want: []string{"FAIL  a", "loud", "1 passed, 1 failed"}, not: []string{"quiet"},
+			want: []string{"FAIL  a", "loud", "1 passed, 1 failed", "slowest:\n     0.0s a Good", "failed:\n  a Bad\n      loud\n"}, not: []string{"quiet"},
 		},
 		{
 			name: "panic in a test that never ends",
