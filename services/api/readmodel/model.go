@@ -157,7 +157,11 @@ func (m *Model) Position(kind string) events.Position {
 // eventstore.ErrUnknownEra for a position of another log, and with ErrBehind when ctx ends first.
 func (m *Model) Wait(ctx context.Context, kind string, pos events.Position) error {
 	if m.Position(kind).Compare(pos) < 0 {
-		if _, err := m.Reader.Read(ctx, pos, eventstore.ReadOptions{Limit: 1}); err != nil {
+		_, err := m.Reader.Read(ctx, pos, eventstore.ReadOptions{Limit: 1})
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return fmt.Errorf("%w: %w", ErrBehind, context.Cause(ctx))
+		case err != nil:
 			return err
 		}
 	}
