@@ -18,7 +18,8 @@ PATH    := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 
 MODULES  := $(shell sed -n 's,^\t\./,,p' go.work)
-PACKAGES  = $(or $(PKG),$(MODULES:%=./%/...))
+# The whole system takes as long as all the rest together: begun first, it is tested beside it.
+PACKAGES  = $(or $(PKG),./test/system $(MODULES:%=./%/...))
 TOOL      = GOWORK=off go build -C tools -o ../bin/tools/
 GOLANGCI  = bin/tools/golangci-lint
 
@@ -54,7 +55,7 @@ test: ## run every test, on real Postgres, libvirt and QEMU
 	fi
 	$(TOOL) ./testsum
 	GOWORK=off go test -C tools ./...
-	bin/tools/testsum -require "$$(build/setup --parts)" -- -race -shuffle=on -count=1 -timeout 18m $(PACKAGES)
+	bin/tools/testsum -require "$$(build/setup --parts)" -- -race -shuffle=on -count=1 -timeout 20m $(PACKAGES)
 
 .PHONY: test-unit
 test-unit: ## run the tests that need no daemon
