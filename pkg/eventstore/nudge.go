@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// later is by how much readers are nudged later when more is about to be appended.
-const later = 2 * time.Millisecond
+// later is by how much readers are nudged later when more is about to be appended. The decision and the fact of a quick
+// operation, two appends, should come within it: a projection that begins between them competes with the second.
+const later = 5 * time.Millisecond
 
 // Nudges tells readers that something was appended, for a Store.
 type Nudges struct {

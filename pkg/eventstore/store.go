@@ -110,7 +110,7 @@ type Append struct {
 	Send        []events.Command
 	Idempotency *Idempotency
 	// MoreFollows says that another append will tell within milliseconds what came of this one. Readers are then
-	// nudged for both at once, and 2 ms later if the other is slower.
+	// nudged for both at once, and 5 ms later if the other is slower.
 	MoreFollows bool
 }
 
