@@ -25,11 +25,14 @@ func Version[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID) (i
 	return h[0].Head.Version, nil
 }
 
-// ErrMoved: an object has another version than it had when it was looked at.
+// ErrMoved: what was seen would be news, and the object has another version than it had when it was looked at.
 var ErrMoved = errors.New("the object moved since it was looked at")
 
-// ObserveAt is Observe of something that was seen when the object had a version; ErrMoved when it has another by now. 0
-// stands for any.
+// Never is no object's version: with it, all news is ErrMoved.
+const Never = -1
+
+// ObserveAt is Observe of something that was seen when the object had a version; ErrMoved when it is news to an object that
+// has another by now. 0 stands for any.
 func ObserveAt[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, version int64, cause string, c any) (S, error) {
 	stream := events.NewStream(k.Codec.Kind, id)
 	known, err := e.histories(ctx, []events.Stream{stream})
@@ -44,10 +47,11 @@ func ObserveAt[S any](ctx context.Context, e *Engine, k *Kind[S], id uuid.UUID, 
 		if u, err = newUnit(e, k, now, events.Meta{Actor: "service:" + e.Domain, Auth: "internal", Reason: cause}, h); err != nil {
 			return eventstore.Append{}, err
 		}
-		if version != 0 && h[0].Head.Version != version {
+		_, err = u.decide(c)
+		if version != 0 && version != h[0].Head.Version && (err != nil || len(u.append.Events) > 0) {
 			return eventstore.Append{}, ErrMoved
 		}
-		if _, err := u.decide(c); err != nil {
+		if err != nil {
 			return eventstore.Append{}, err
 		}
 		return u.result(e.open())

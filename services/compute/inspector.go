@@ -75,7 +75,7 @@ func (i *inspector) next(ctx context.Context) {
 	d, err := i.Driver.Describe(ctx, id, i.seen[id])
 	switch {
 	case errors.Is(err, hypervisor.ErrNotFound):
-		i.vanished(ctx, id)
+		i.observe(ctx, id, gone, "not found")
 		return
 	case err != nil || d.Version == i.seen[id]:
 		return // what is wrong with the hypervisor the watch finds out

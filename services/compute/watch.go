@@ -159,64 +159,62 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 	w.inspector.some()
 	for id := range known {
 		if !there[id] {
-			taken = w.vanished(ctx, id) && taken
+			taken = w.observe(ctx, id, gone, "not found") && taken
 		}
 	}
 	return taken, nil
 }
 
-// vanished takes in that a domain was not found, if that is still so of a machine that has not moved meanwhile: one that was
-// made after the list was read is not in it.
-func (w *watcher) vanished(ctx context.Context, id uuid.UUID) bool {
-	if last, ok := w.seen[id]; ok && last == gone {
-		return true
-	}
-	looking, cancel := context.WithTimeout(ctx, infoTime)
+// observe says whether what was seen is taken in. What is seen while something is under way is not, since the effect
+// looks for itself: it is looked at again. What would be news may be old by now, of before something that is recorded
+// meanwhile: what counts is a look at a machine that has not moved since before it.
+func (w *watcher) observe(ctx context.Context, id uuid.UUID, state wire.State, cause string) bool {
+	ctx, cancel := context.WithTimeout(ctx, infoTime)
 	defer cancel()
-	version, err := engine.Version(looking, w.engine, w.machines, id)
+	taken, err := w.observeAt(ctx, id, engine.Never, state, cause)
+	if !errors.Is(err, engine.ErrMoved) {
+		return taken
+	}
+	version, err := engine.Version(ctx, w.engine, w.machines, id)
 	if err != nil {
 		w.Log.Warn("load a virtual machine; it is looked at again", "vm", id, "err", err)
 		return false
 	}
-	d, err := w.Driver.Domain(looking, id)
+	now, why := gone, "not found"
+	d, err := w.Driver.Domain(ctx, id)
 	switch {
 	case err == nil:
-		return w.observe(ctx, id, observed(d.State), cmp.Or(d.Reason, "found"))
+		now, why = observed(d.State), cmp.Or(d.Reason, "found")
 	case !errors.Is(err, hypervisor.ErrNotFound):
-		return false
+		return false // what is wrong with the hypervisor the watch finds out
 	}
-	return w.observeAt(ctx, id, version, gone, "not found")
+	if now == state {
+		why = cause
+	}
+	taken, _ = w.observeAt(ctx, id, version, now, why)
+	return taken
 }
 
-// observe says whether what was seen is taken in. What is seen while something is under way is not, since the effect
-// looks for itself: it is looked at again.
-func (w *watcher) observe(ctx context.Context, id uuid.UUID, state wire.State, cause string) bool {
-	return w.observeAt(ctx, id, 0, state, cause)
-}
-
-// observeAt is observe of a machine that has this version still, 0 for any.
-func (w *watcher) observeAt(ctx context.Context, id uuid.UUID, version int64, state wire.State, cause string) bool {
+// observeAt takes in what was seen of a machine at a version. Its error is engine.ErrMoved or none.
+func (w *watcher) observeAt(ctx context.Context, id uuid.UUID, version int64, state wire.State, cause string) (taken bool, err error) {
 	w.inspector.state(id, state)
 	if last, ok := w.seen[id]; ok && last == state {
-		return true
+		return true, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, infoTime)
-	defer cancel()
 	m, err := engine.ObserveAt(ctx, w.engine, w.machines, id, version, cause,
 		vm.Observed{Node: w.Node, State: state, Gone: state == gone, Cause: cause, Repair: w.repairIntent(), At: w.Clock()})
-	if errors.Is(err, engine.ErrMoved) {
+	if err != nil || m.Intent != nil || m.Process != uuid.Nil {
 		delete(w.seen, id)
-		return false
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, engine.ErrMoved):
+		return false, err
+	case err != nil:
 		w.Log.Error("record what was observed; it is looked at again", "vm", id, "state", state, "err", err)
-		delete(w.seen, id)
-		return false
-	}
-	if m.Intent != nil || m.Process != uuid.Nil {
-		delete(w.seen, id)
-		return false
+		return false, nil
+	case m.Intent != nil || m.Process != uuid.Nil:
+		return false, nil
 	}
 	w.seen[id] = state
-	return true
+	return true, nil
 }
