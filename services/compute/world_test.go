@@ -3,6 +3,7 @@ package compute_test
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,20 +80,59 @@ func TestMarks(t *testing.T) {
 	})
 }
 
-// unlisted is a driver whose lists are of a moment before there was anything.
-type unlisted struct{ hypervisor.Driver }
+// stale is a driver whose lists are of a moment before.
+type stale struct {
+	hypervisor.Driver
+	list  func([]hypervisor.Domain) []hypervisor.Domain // makes the list of then from the one of now
+	lists *atomic.Int32
+}
 
-func (unlisted) Domains(context.Context) ([]hypervisor.Domain, error) { return nil, nil }
+func (s stale) Domains(ctx context.Context) ([]hypervisor.Domain, error) {
+	all, err := s.Driver.Domains(ctx)
+	s.lists.Add(1)
+	return s.list(all), err
+}
 
-// TestLookedForTwice: that a machine is in no list is not enough to say that it is gone.
+// TestLookedForTwice: that a machine is in no list, or is off in one, is not enough to say that it is gone or has stopped.
 func TestLookedForTwice(t *testing.T) {
-	n := newNode(t, func(n *node) {
-		n.wrap = func(d hypervisor.Driver) hypervisor.Driver { return unlisted{d} }
-	})
-	id := events.NewID()
-	n.want(n.ask("create", id, machine("web", 0), time.Minute), "")
-	time.Sleep(200 * time.Millisecond) // some looks at all
-	if s := n.vm(id).State; s != wire.StateStopped {
-		t.Errorf("it is %s", s)
+	unlisted := func([]hypervisor.Domain) []hypervisor.Domain { return nil }
+	off := func(all []hypervisor.Domain) []hypervisor.Domain {
+		for i := range all {
+			all[i].State = hypervisor.Off
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		list  func([]hypervisor.Domain) []hypervisor.Domain
+		start bool
+		want  wire.State
+	}{
+		"made after the list":    {unlisted, false, wire.StateStopped},
+		"started after the list": {off, true, wire.StateRunning},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var lists atomic.Int32
+			n := newNode(t, func(n *node) {
+				n.wrap = func(d hypervisor.Driver) hypervisor.Driver { return stale{d, c.list, &lists} }
+			})
+			id, data := events.NewID(), machine("web", 0)
+			data.Start = c.start
+			n.want(n.ask("create", id, data, time.Minute), "")
+			before := lists.Load()
+			n.eventually("all were looked at", func() bool { return lists.Load() > before+2 })
+			if s := n.vm(id).State; s != c.want {
+				t.Errorf("it is %s", s)
+			}
+			h, err := n.store.Load(t.Context(), events.NewStream(wire.Kind, id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range h[0].Events {
+				if e.Type == "vm.stopped" || e.Type == "vm.lost" {
+					t.Errorf("%s was recorded: %s", e.Type, e.Data)
+				}
+			}
+		})
 	}
 }
