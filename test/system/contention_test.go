@@ -33,7 +33,7 @@ func TestContention(t *testing.T) {
 			if won < 0 {
 				t.Fatalf("nobody won: %s, %s", answers[0], answers[1])
 			}
-			if lost := answers[1-won]; lost.StatusCode != http.StatusPreconditionFailed || lost.problem().Code != problem.VersionConflict {
+			if lost := answers[1-won]; lost.refusal(http.StatusPreconditionFailed).Code != problem.VersionConflict {
 				t.Fatalf("round %d: %s and %s", round, answers[won], lost)
 			}
 			var v openapi.VM
@@ -62,7 +62,7 @@ func TestContention(t *testing.T) {
 				continue
 			}
 			// It runs already, or somebody else starts it.
-			if p := a.problem(); a.StatusCode != http.StatusConflict || p.Code != problem.InvalidState ||
+			if p := a.refusal(http.StatusConflict); p.Code != problem.InvalidState ||
 				p.Operation != started && !strings.Contains(p.Detail, "running") {
 				t.Errorf("want a conflict with %s: %s", started, a)
 			}
@@ -131,8 +131,13 @@ func (a outcome) view() (v operation.View) {
 
 func (a outcome) state() operation.State { return a.view().State }
 
-func (a outcome) problem() (p problem.Problem) {
-	if a.err != nil || json.Unmarshal(a.Bytes, &p) != nil {
+// refusal is the problem of an answer with a status, or of an operation that was decided too late for one: after 2 s a
+// call is accepted, and its operation fails.
+func (a outcome) refusal(status int) (p problem.Problem) {
+	if op := a.view(); op.State == operation.StateFailed {
+		return op.Error.Problem
+	}
+	if a.err != nil || a.StatusCode != status || json.Unmarshal(a.Bytes, &p) != nil {
 		return problem.Problem{}
 	}
 	return p
