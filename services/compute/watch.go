@@ -171,8 +171,8 @@ func (w *watcher) resync(ctx context.Context) (taken bool, err error) {
 func (w *watcher) observe(ctx context.Context, id uuid.UUID, state wire.State, cause string) bool {
 	ctx, cancel := context.WithTimeout(ctx, infoTime)
 	defer cancel()
-	taken, err := w.observeAt(ctx, id, engine.Never, state, cause)
-	if !errors.Is(err, engine.ErrMoved) {
+	taken, moved := w.observeAt(ctx, id, engine.Never, state, cause)
+	if !moved {
 		return taken
 	}
 	version, err := engine.Version(ctx, w.engine, w.machines, id)
@@ -191,15 +191,16 @@ func (w *watcher) observe(ctx context.Context, id uuid.UUID, state wire.State, c
 	if now == state {
 		why = cause
 	}
-	taken, _ = w.observeAt(ctx, id, version, now, why)
-	return taken
+	taken, moved = w.observeAt(ctx, id, version, now, why)
+	return taken && !moved
 }
 
-// observeAt takes in what was seen of a machine at a version. Its error is engine.ErrMoved or none.
-func (w *watcher) observeAt(ctx context.Context, id uuid.UUID, version int64, state wire.State, cause string) (taken bool, err error) {
+// observeAt takes in what was seen of a machine at a version. moved says that it would be news to a machine that has
+// another version.
+func (w *watcher) observeAt(ctx context.Context, id uuid.UUID, version int64, state wire.State, cause string) (taken, moved bool) {
 	w.inspector.state(id, state)
 	if last, ok := w.seen[id]; ok && last == state {
-		return true, nil
+		return true, false
 	}
 	m, err := engine.ObserveAt(ctx, w.engine, w.machines, id, version, cause,
 		vm.Observed{Node: w.Node, State: state, Gone: state == gone, Cause: cause, Repair: w.repairIntent(), At: w.Clock()})
@@ -208,13 +209,13 @@ func (w *watcher) observeAt(ctx context.Context, id uuid.UUID, version int64, st
 	}
 	switch {
 	case errors.Is(err, engine.ErrMoved):
-		return false, err
+		return false, true
 	case err != nil:
 		w.Log.Error("record what was observed; it is looked at again", "vm", id, "state", state, "err", err)
-		return false, nil
+		return false, false
 	case m.Intent != nil || m.Process != uuid.Nil:
-		return false, nil
+		return false, false
 	}
 	w.seen[id] = state
-	return true, nil
+	return true, false
 }

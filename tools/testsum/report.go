@@ -178,11 +178,14 @@ func (r *report) endPackage(e event, p *pkg) {
 	fmt.Fprintf(r.to, "ok    %s  %.1fs  %d passed%s\n", name, e.Elapsed, p.passed, skipped)
 }
 
-// summarise writes what was slow, the skips, the failures once more, which lie far above by then, and the counts, and returns whether the run is good.
+// summarise writes what was slow, the skips, the failures once more, which lie far above by then, and the counts, and
+// returns whether the run is good.
 func (r *report) summarise(require []string, took time.Duration) bool {
 	ok := r.failed == 0
 	slices.SortFunc(r.slow, func(a, b lasted) int { return cmp.Compare(b.seconds, a.seconds) })
-	fmt.Fprintln(r.to, "\nslowest:")
+	if len(r.slow) > 0 {
+		fmt.Fprintln(r.to, "\nslowest:")
+	}
 	for _, t := range r.slow[:min(mostSlow, len(r.slow))] {
 		fmt.Fprintf(r.to, "  %6.1fs %s\n", t.seconds, t.test)
 	}

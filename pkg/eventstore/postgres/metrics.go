@@ -27,6 +27,7 @@ func newMetrics() metrics {
 	}
 }
 
+// appended takes note of what came of an append, for the metrics and for Ready.
 func (s *Store) appended(begun time.Time, r *eventstore.Result, err *error) {
 	s.wrote(r.Duplicate, *err)
 	outcome := "recorded"
